@@ -1,0 +1,24 @@
+"""Rank, truncated SVD and low-rank factors for the arrays of any library."""
+
+from eckart._factors import SVD, LowRank, add, linear, reconstruct
+from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
+from eckart._svd import factorize, singular_values, truncated_svd
+from eckart._tolerance import hard_threshold, select_rank, truncation_error
+
+__all__ = [
+    "SVD",
+    "LowRank",
+    "add",
+    "break_even_rank",
+    "effective_rank",
+    "factorize",
+    "hard_threshold",
+    "linear",
+    "matrix_rank",
+    "reconstruct",
+    "select_rank",
+    "singular_values",
+    "stable_rank",
+    "truncated_svd",
+    "truncation_error",
+]

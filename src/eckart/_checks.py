@@ -1,0 +1,280 @@
+"""Every refusal: what the arguments must be, and the sentences that say so."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Collection
+from numbers import Complex, Real
+from typing import Any, NoReturn
+
+import numpy as np
+
+from eckart._namespace import (
+    FORMATS,
+    Array,
+    Namespace,
+    cast,
+    concrete_int,
+    dtype_name,
+    is_complex,
+    library,
+    namespace,
+)
+
+
+def arrays(**named: Any) -> Namespace:
+    """The namespace of floating-point arrays of one library."""
+    xp = _one_library(named)
+    for name, array in named.items():
+        if dtype_name(array.dtype) not in FORMATS:
+            raise TypeError(
+                f"`{name}` must have a floating-point dtype ({', '.join(FORMATS)}), "
+                f"got {dtype_name(array.dtype)}. "
+                "Convert it first, for example with xp.astype(array, xp.float64)."
+            )
+    return xp
+
+
+def _one_library(named: dict[str, Any]) -> Namespace:
+    for name, array in named.items():
+        _array(name, array)
+    try:
+        return namespace(*named.values())
+    except TypeError:
+        (first, of), *rest = ((name, library(array)) for name, array in named.items())
+        other, its = next((name, its) for name, its in rest if its != of)
+        raise TypeError(
+            f"`{first}` and `{other}` must be arrays of one library, got {of} and {its}. "
+            "Convert one of them first, for example with xp.from_dlpack."
+        ) from None
+
+
+def _array(name: str, array: Any) -> None:
+    if isinstance(array, np.matrix | np.ma.MaskedArray):
+        raise TypeError(
+            f"`{name}` must be a plain array, got {_kind(array)}. "
+            "Convert it first, for example with np.asarray, and decide what masked entries mean."
+        )
+    try:
+        namespace(array)
+    except TypeError:
+        raise TypeError(
+            f"`{name}` must be an array of a library that follows the array API standard, such as "
+            f"NumPy, PyTorch or JAX, got {_kind(array)}. "
+            "Convert it first, for example with np.asarray."
+        ) from None
+
+
+def _kind(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
+def matrix(name: str, A: Array) -> None:
+    """Refuse an array that has no matrix axes."""
+    if A.ndim < 2:
+        raise ValueError(
+            f"`{name}` must be a matrix or a stack of matrices, shape (..., m, n), "
+            f"got shape {tuple(A.shape)}."
+        )
+
+
+def trailing(name: str, array: Array, symbol: str, length: int) -> None:
+    """Refuse an array whose last axis does not fit."""
+    if array.ndim < 1 or array.shape[-1] != length:
+        raise ValueError(
+            f"`{name}` must have shape (..., {symbol}) with {symbol} = {length}, "
+            f"got shape {tuple(array.shape)}."
+        )
+
+
+def conformable(left: str, A: tuple[int, ...], right: str, B: tuple[int, ...]) -> None:
+    """Refuse a product whose inner lengths, or whose stacks, do not fit."""
+    inner = B[-2] if len(B) > 1 else B[-1]
+    if A[-1] != inner:
+        raise ValueError(
+            f"the inner lengths of `{left}` and `{right}` must agree, "
+            f"got shapes {tuple(A)} and {tuple(B)}."
+        )
+    stacks(left, A[:-2], right, B[:-2])
+
+
+def stacks(left: str, A: tuple[int, ...], right: str, B: tuple[int, ...]) -> None:
+    """Refuse stacks that do not broadcast."""
+    try:
+        np.broadcast_shapes(A, B)
+    except ValueError:
+        raise ValueError(
+            f"the stacks of `{left}` and `{right}` must broadcast, "
+            f"got stack shapes {tuple(A)} and {tuple(B)}."
+        ) from None
+
+
+def matrix_shape(shape: Any) -> tuple[int, int]:
+    """The last two lengths of a shape of a matrix or a stack."""
+    lengths = tuple(integer("shape", length) for length in shape)
+    if len(lengths) < 2 or min(lengths) < 0:
+        raise ValueError(f"`shape` must be (..., m, n), two lengths or more, got {tuple(shape)}.")
+    return lengths[-2], lengths[-1]
+
+
+def same_matrix_shape(first: str, A: tuple[int, ...], other: str, B: tuple[int, ...]) -> None:
+    """Refuse matrices of different shapes, or stacks that do not broadcast."""
+    if A[-2:] != B[-2:]:
+        raise ValueError(
+            f"`{first}` and `{other}` must be matrices of one shape, "
+            f"got shapes {tuple(A)} and {tuple(B)}."
+        )
+    stacks(first, A[:-2], other, B[:-2])
+
+
+def one_each(what: str, number: int, whose: str, of: int) -> None:
+    """Refuse a sequence of the wrong length."""
+    if number != of:
+        raise ValueError(f"`{what}` must be one for each of the {of} {whose}, got {number}.")
+
+
+def weight(name: str, value: Any, like: Array) -> Any:
+    """A weight as a Python number, or as an array that broadcasts with matrices."""
+    allowed = Complex if is_complex(like) else Real
+    if isinstance(value, allowed):
+        return complex(value) if is_complex(like) else float(value)
+    if isinstance(value, Complex) or (hasattr(value, "dtype") and is_complex(value) > is_complex(like)):
+        raise TypeError(f"`{name}` must be real for real matrices, got {value!r}.")
+    arrays(**{"the terms": like, name: value})
+    stacks(name, value.shape, "the terms", like.shape[:-2])
+    return cast(value, like.dtype)[..., None, None]
+
+
+def refuse_factors(name: str, value: object) -> NoReturn:
+    """Say what factors are."""
+    raise TypeError(
+        f"`{name}` must be an SVD or a LowRank, got {_kind(value)}. "
+        "Make one first, for example eckart.LowRank(B, A) or eckart.SVD(U, S, Vh)."
+    )
+
+
+def integer(name: str, value: Any) -> int:
+    """`value` as a Python integer."""
+    if not isinstance(value, bool | np.bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise TypeError(
+        f"`{name}` must be an integer known before the computation starts, got {_kind(value)}. "
+        "Under a transformation mark it as static."
+    )
+
+
+def rank(value: Any, limit: int, of: str) -> int:
+    """`value` as an integer between 0 and `limit`, the number of singular values."""
+    number = integer("rank", value)
+    if not 0 <= number <= limit:
+        raise ValueError(f"`rank` must be between 0 and {of}, got {number}.")
+    return number
+
+
+def largest_rank(shape: tuple[int, ...]) -> str:
+    """How the limit of a rank reads for a matrix."""
+    return f"min(m, n) = {min(shape[-2:])} for a matrix of shape {tuple(shape)}"
+
+
+def one_of(name: str, value: object, allowed: Collection[str]) -> None:
+    """Refuse a word that is not in the list."""
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
+
+
+def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any:
+    """A tolerance as a float, or as a real array of the library of `like` that fits `stack`."""
+    if isinstance(value, Real) and not isinstance(value, bool | np.bool):
+        number = float(value)
+        if not number >= 0:
+            raise ValueError(f"`{name}` must be at least 0, got {number}.")
+        return number
+    xp = arrays(**{"the matrix": like, name: value})
+    if is_complex(value):
+        raise TypeError(f"`{name}` must be real, got {dtype_name(value.dtype)}.")
+    stacks(name, value.shape, "the matrix", stack)
+    if not _holds(xp.all(value >= 0)):
+        raise ValueError(f"`{name}` must be at least 0 everywhere, got a negative number or NaN.")
+    return value
+
+
+def _holds(condition: Array) -> bool:
+    """Whether a condition on values holds; a traced one has no values to refuse."""
+    return concrete_int(condition) != 0
+
+
+def spectrum(S: Any) -> Namespace:
+    """The namespace of an array of singular values, nonnegative and descending."""
+    xp = arrays(S=S)
+    if is_complex(S):
+        raise TypeError(f"`S` must be real, got {dtype_name(S.dtype)}.")
+    if S.ndim < 1:
+        raise ValueError("`S` must have shape (..., k), got shape ().")
+    ordered = xp.all(S[..., 1:] <= S[..., :-1]) & xp.all((S >= 0) & xp.isfinite(S))
+    if not _holds(ordered):
+        if not _holds(xp.all(xp.isfinite(S))):
+            nonfinite("S", S)
+        raise ValueError(
+            "`S` must be singular values, nonnegative and descending along the last axis, "
+            "got others. Take them from singular_values(A)."
+        )
+    return xp
+
+
+def complete(k: int, m: int, n: int) -> None:
+    """Refuse a part of the singular values where all of them are needed."""
+    if k != min(m, n) or k == 0:
+        raise ValueError(
+            f"`S` must have all min(m, n) = {min(m, n)} > 0 singular values of a matrix of shape "
+            f"({m}, {n}), got {k}."
+        )
+
+
+def ranks(value: Any, S: Array) -> Any:
+    """One rank as an integer, or a rank per matrix as an array with a last axis of length one."""
+    k = S.shape[-1]
+    of = f"k = {k} for {k} singular values"
+    if isinstance(value, np.generic) or not hasattr(value, "dtype"):
+        return rank(value, k, of)
+    xp = _one_library({"S": S, "rank": value})
+    if not dtype_name(value.dtype).startswith(("int", "uint")):
+        raise TypeError(f"`rank` must have an integer dtype, got {dtype_name(value.dtype)}.")
+    stacks("rank", value.shape, "S", S.shape[:-1])
+    if not _holds(xp.all((value >= 0) & (value <= k))):
+        raise ValueError(f"every entry of `rank` must be between 0 and {of}, got others.")
+    return value[..., None]
+
+
+def nonfinite(name: str, A: Any) -> NoReturn:
+    """Say how many entries of a matrix or of its factors are not finite, and where the first is."""
+    parts = {name: A}
+    if isinstance(A, tuple):
+        parts = {f"{name}.{field}": part for field, part in A._asdict().items()}  # type: ignore[attr-defined]
+    for part, array in parts.items():
+        xp = namespace(array)
+        broken = xp.reshape(~xp.isfinite(array), (-1,))
+        if number := int(xp.count_nonzero(broken)):
+            first = int(xp.argmax(xp.astype(broken, xp.int8)))
+            index = tuple(int(i) for i in np.unravel_index(first, tuple(array.shape)))
+            raise ValueError(
+                f"`{part}` must be finite, but {number} of its {math.prod(array.shape)} entries "
+                f"are NaN or infinite, the first at index {index}. "
+                "Replace them first, for example with xp.where."
+            )
+    raise ArithmeticError(
+        f"the singular values of `{name}` came out as NaN although `{name}` is finite: "
+        "the library's decomposition did not converge."
+    )
+
+
+def overflow(what: str, dtype: Any) -> NoReturn:
+    """Say that a result does not fit the dtype of its matrix."""
+    name = dtype_name(dtype)
+    raise ValueError(
+        f"{what} must fit the dtype of the matrix, at most {FORMATS[name].largest:.4g} in {name}, "
+        "but is larger. Convert the matrix to a wider dtype or scale it first."
+    )

@@ -1,0 +1,149 @@
+"""Which library an array is from, which format its numbers have, where it lives.
+
+The only door to ``array_api_compat``. Nothing above this floor knows the name of a library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeAlias
+
+import array_api_compat
+
+# The standard has no static type for an array yet: https://github.com/data-apis/array-api/issues/229
+Array: TypeAlias = Any
+DType: TypeAlias = Any
+Device: TypeAlias = Any
+Namespace: TypeAlias = Any
+
+
+class Format(NamedTuple):
+    """What a floating-point dtype can hold, and the dtype it is computed in."""
+
+    computed_in: str
+    eps: float
+    largest: float
+
+
+_SINGLE_EPS, _SINGLE_LARGEST = 2.0**-23, (2.0 - 2.0**-23) * 2.0**127
+_DOUBLE_EPS, _DOUBLE_LARGEST = 2.0**-52, (2.0 - 2.0**-52) * 2.0**1023
+
+# By name, because NumPy's `finfo` and `isdtype` refuse the bfloat16 of ml_dtypes:
+# https://github.com/numpy/numpy/pull/31829
+FORMATS = {
+    "float16": Format("float32", 2.0**-10, 65504.0),
+    "bfloat16": Format("float32", 2.0**-7, (2.0 - 2.0**-7) * 2.0**127),
+    "float32": Format("float32", _SINGLE_EPS, _SINGLE_LARGEST),
+    "float64": Format("float64", _DOUBLE_EPS, _DOUBLE_LARGEST),
+    "complex64": Format("complex64", _SINGLE_EPS, _SINGLE_LARGEST),
+    "complex128": Format("complex128", _DOUBLE_EPS, _DOUBLE_LARGEST),
+}
+
+
+def namespace(*arrays: Array) -> Namespace:
+    """The array API namespace that `arrays` share; TypeError if they share none."""
+    return array_api_compat.array_namespace(*arrays)
+
+
+def library(array: Array) -> str:
+    """The name its users call the library of `array`."""
+    parts = namespace(array).__name__.split(".")
+    return str(parts[1] if parts[0] == "array_api_compat" else parts[0])
+
+
+def device(array: Array) -> Device:
+    """Where `array` lives; None for a traced array of a library that does not say."""
+    return array_api_compat.device(array)
+
+
+def dtype_name(dtype: DType) -> str:
+    """The name of a dtype without its library: ``"float32"``."""
+    return str(getattr(dtype, "name", None) or str(dtype).rpartition(".")[2])
+
+
+def format_of(array: Array) -> Format:
+    """The format of the entries of `array`."""
+    return FORMATS[dtype_name(array.dtype)]
+
+
+def is_half(array: Array) -> bool:
+    """Whether the entries of `array` have 16 bits, too few to compute with."""
+    return dtype_name(array.dtype) in ("float16", "bfloat16")
+
+
+def is_complex(array: Array) -> bool:
+    """Whether the entries of `array` are complex."""
+    return dtype_name(array.dtype).startswith("complex")
+
+
+def working(array: Array) -> Array:
+    """`array` in the dtype it is computed in: half precision becomes float32."""
+    if not is_half(array):
+        return array
+    xp = namespace(array)
+    return xp.astype(array, xp.float32)
+
+
+def cast(array: Array, dtype: DType) -> Array:
+    """`array` in `dtype`, itself where it has it already."""
+    return array if array.dtype == dtype else namespace(array).astype(array, dtype)
+
+
+def real_dtype(array: Array) -> DType:
+    """The dtype of the moduli of `array`."""
+    if not is_complex(array):
+        return array.dtype
+    xp = namespace(array)
+    return xp.float32 if dtype_name(array.dtype) == "complex64" else xp.float64
+
+
+def has_double(array: Array) -> bool:
+    """Whether the library of `array` computes in float64 on the device of `array`."""
+    info = namespace(array).__array_namespace_info__()
+    return "float64" in info.dtypes(device=device(array), kind="real floating")
+
+
+def adjoint(A: Array) -> Array:
+    """Conjugate transpose of the last two axes."""
+    xp = namespace(A)
+    transpose = xp.matrix_transpose(A)
+    return xp.conj(transpose) if is_complex(A) else transpose
+
+
+def concrete_int(array: Array) -> int | None:
+    """The integer in `array`, waiting for its device; None where it is only traced."""
+    xp = namespace(array)
+    if array_api_compat.is_torch_namespace(xp) and xp.compiler.is_compiling():
+        return None
+    try:
+        return int(array)
+    except (TypeError, RuntimeError):  # JAX under jit and vmap; torch.func.vmap
+        return None
+
+
+@contextmanager
+def full_precision(xp: Namespace) -> Iterator[None]:
+    """Keep PyTorch from rounding the factors of a float32 product to TF32 or bfloat16.
+
+    Only the two settings that the products read are pinned, through the interface that the older
+    ones write to as well, and they are put back: https://github.com/pytorch/pytorch/issues/179445.
+    A graph under ``torch.compile`` cannot set them and follows the user's.
+    """
+    if not array_api_compat.is_torch_namespace(xp) or xp.compiler.is_compiling():
+        yield
+        return
+    settings = (xp.backends.cuda.matmul, xp.backends.mkldnn.matmul)
+    before = [setting.fp32_precision for setting in settings]
+    try:
+        for setting in settings:
+            setting.fp32_precision = "ieee"
+        yield
+    finally:
+        for setting, precision in zip(settings, before, strict=True):
+            setting.fp32_precision = precision
+
+
+def precision_keywords(xp: Namespace) -> dict[str, str]:
+    """What ``xp.matmul`` must be told to multiply at the precision of its arguments."""
+    return {"precision": "highest"} if array_api_compat.is_jax_namespace(xp) else {}

@@ -1,0 +1,165 @@
+"""How many directions a matrix has: numerical, stable and effective rank, and when factors pay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eckart import _checks
+from eckart._factors import Factors, array_of
+from eckart._namespace import Array, cast, namespace, real_dtype
+from eckart._svd import spectrum
+from eckart._tolerance import Rules, count, default_rtol, unit
+from eckart._tolerance import checked as checked_rules
+
+
+def matrix_rank(A: Array | Factors, /, *, rtol: Any = None, atol: Any = None) -> Array:
+    """Numerical rank: the number of singular values that are not rounding noise.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        Real or complex, floating point.
+    rtol, atol : float or array, shape (...), optional
+        Count ``S > max(atol, rtol * S[0])``; by default ``rtol = max(m, n) * eps`` of the dtype of
+        `A` (see Notes) and ``atol = 0``.
+
+    Returns
+    -------
+    array of int, shape (...)
+        On the device of `A`.
+
+    Raises
+    ------
+    TypeError
+        If `A` is not a floating-point array or factors, or a tolerance not a real number.
+    ValueError
+        If `A` has a NaN or an infinity, or a tolerance is negative.
+
+    Notes
+    -----
+    The rule is one on every library; their own functions disagree on what `rtol` and `atol` mean.
+    In half precision, where ``max(m, n) * eps`` exceeds one for a matrix of a few hundred rows, the
+    default is ``sqrt(min(m, n)) * eps / 2``: rounding the entries of a matrix to half precision
+    moves no singular value by more, so a rounded matrix of rank r is found to have at most rank r.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> W = np.outer([1.0, 2.0, 3.0], [1.0, 1.0]) + np.outer([0.0, 1.0, 0.0], [0.0, 1.0])
+    >>> int(eckart.matrix_rank(W))
+    2
+    """
+    S = spectrum(A)
+    shape = A.shape
+    limit = _checks.largest_rank(shape)
+    rules = checked_rules(Rules(None, rtol, atol), S, shape[:-2], S.shape[-1], limit)
+    return count(S, rules, default_rtol(A, shape))
+
+
+def stable_rank(A: Array | Factors, /) -> Array:
+    """Stable rank: squared Frobenius norm over squared spectral norm.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        Real or complex, floating point.
+
+    Returns
+    -------
+    array, shape (...)
+        Between 1 and the rank; 0 for a zero matrix. In the real dtype of `A`.
+
+    Raises
+    ------
+    TypeError
+        If `A` is not a floating-point array or factors.
+    ValueError
+        If `A` has a NaN or an infinity.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> float(eckart.stable_rank(np.diag([2.0, 1.0, 1.0])))
+    1.5
+    """
+    S = spectrum(A)
+    ratios = S / unit(S)
+    return cast(namespace(S).sum(ratios * ratios, axis=-1), real_dtype(array_of(A)))
+
+
+def effective_rank(A: Array | Factors, /) -> Array:
+    """Effective rank: exponential of the entropy of the normalized singular values.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        Real or complex, floating point.
+
+    Returns
+    -------
+    array, shape (...)
+        Between 1 and the rank; 0 for a zero matrix. In the real dtype of `A`.
+
+    Raises
+    ------
+    TypeError
+        If `A` is not a floating-point array or factors.
+    ValueError
+        If `A` has a NaN or an infinity.
+
+    Notes
+    -----
+    Roy and Vetterli [1]_: ``exp(-sum(p * log(p)))`` with ``p = S / sum(S)``.
+
+    References
+    ----------
+    .. [1] O. Roy and M. Vetterli, "The effective rank: a measure of effective dimensionality",
+       EUSIPCO 2007.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> round(float(eckart.effective_rank(np.eye(4))), 6)
+    4.0
+    """
+    S = spectrum(A)
+    xp = namespace(S)
+    ratios = S / unit(S)
+    total = xp.sum(ratios, axis=-1)
+    zero = total == 0
+    p = ratios / xp.where(zero, xp.ones_like(total), total)[..., None]
+    entropy = -xp.sum(p * xp.log(xp.where(p == 0, xp.ones_like(p), p)), axis=-1)
+    return cast(xp.where(zero, total, xp.exp(entropy)), real_dtype(array_of(A)))
+
+
+def break_even_rank(shape: Any, /) -> int:
+    """Largest rank at which two factors store fewer numbers than the matrix.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the matrix, ``(..., m, n)``.
+
+    Returns
+    -------
+    int
+        The largest r with ``r * (m + n) < m * n``.
+
+    Raises
+    ------
+    TypeError
+        If a length is not an integer.
+    ValueError
+        If there are fewer than two lengths, or one is negative.
+
+    Examples
+    --------
+    >>> import eckart
+    >>> eckart.break_even_rank((10, 10))
+    4
+    """
+    m, n = _checks.matrix_shape(shape)
+    return (m * n - 1) // (m + n) if m * n else 0

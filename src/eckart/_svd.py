@@ -1,0 +1,308 @@
+"""Truncated SVD, low-rank factors and singular values: chooses the way and runs it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from eckart import _checks, _gram
+from eckart._factors import SVD, Factors, LowRank, array_of, checked, pair
+from eckart._linalg import svd, svdvals
+from eckart._namespace import (
+    Array,
+    adjoint,
+    cast,
+    concrete_int,
+    device,
+    format_of,
+    namespace,
+    real_dtype,
+    working,
+)
+from eckart._thin import thin_svd, thin_svdvals
+from eckart._tolerance import Rules, count, default_rtol
+from eckart._tolerance import checked as checked_rules
+
+METHODS = ("auto", "exact")
+
+# The Gram matrix takes half the products of a QR and is several times as fast as an SVD of a tall
+# matrix; of a square one it is not worth the float64 copy.
+_TALL = 2
+
+
+def truncated_svd(
+    A: Array | Factors,
+    /,
+    rank: int | None = None,
+    *,
+    rtol: Any = None,
+    atol: Any = None,
+    error: Any = None,
+    method: str = "auto",
+    check_finite: bool = True,
+) -> SVD:
+    """Best approximation of a matrix by one of lower rank, as singular triplets.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        Real or complex, floating point; half precision is computed in float32. Factors are
+        decomposed through the QR of their thin matrices, the product is never formed.
+    rank : int, optional
+        At most this many triplets, ``0 <= rank <= min(m, n)``; exactly as many if no other rule is
+        given.
+    rtol, atol : float or array, shape (...), optional
+        Keep ``S > max(atol, rtol * S[0])``. In force when either is given, or when no rule is; the
+        one left out is then ``max(m, n) * eps`` (see `matrix_rank`) or 0.
+    error : float or array, shape (...), optional
+        Keep the fewest triplets whose relative Frobenius error is at most this.
+    method : {"auto", "exact"}
+        The library's full SVD is the one method so far, and what ``"auto"`` takes.
+    check_finite : bool
+        Whether to look for NaN and infinities, one wait for the device. Without it they come out
+        as NaN singular values.
+
+    Returns
+    -------
+    SVD
+        ``U`` (..., m, r), ``S`` (..., r) descending, ``Vh`` (..., r, n), in the dtype (``S`` in its
+        real dtype) and on the device of `A`. In each column of ``U`` the entry of largest modulus
+        is real and positive.
+
+    Raises
+    ------
+    TypeError
+        If `A` is not a floating-point array or factors, or `rank` not an integer.
+    ValueError
+        If `A` has a NaN or an infinity, `rank` is out of range, a tolerance is negative, or a
+        singular value does not fit the dtype.
+
+    See Also
+    --------
+    factorize : The same approximation as two factors.
+
+    Notes
+    -----
+    Eckart and Young [1]_: no matrix of rank r is nearer to `A` in the Frobenius norm, and the
+    distance is ``sqrt(sum(S[r:]**2))``. The rules only lower the rank: the result has the smallest
+    rank that any of them asks for.
+
+    The width ``r`` of the result is the rank found, in a stack the largest one; the triplets that
+    the other matrices drop are exactly zero. Under ``jit``, ``vmap`` or ``compile`` it is `rank`,
+    or ``min(m, n)`` without one, and what a tolerance drops is exactly zero. Values are not looked
+    at while they are traced: a NaN comes out as NaN.
+
+    Entries of a column of ``U`` that are within ``32 * eps`` of the largest count as largest too,
+    and the first one is taken, so that rounding does not decide the sign.
+
+    References
+    ----------
+    .. [1] C. Eckart and G. Young, "The approximation of one matrix by another of lower rank",
+       Psychometrika 1, 1936.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> A = np.diag([5.0, 3.0, 1e-20])
+    >>> U, S, Vh = eckart.truncated_svd(A)
+    >>> S
+    array([5., 3.])
+    >>> eckart.truncated_svd(A, 1).U
+    array([[1.],
+           [0.],
+           [0.]])
+    """
+    rules = Rules(rank, rtol, atol, error)
+    U, S, Vh = _truncate(A, rules, method, check_finite)
+    return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
+
+
+def factorize(
+    A: Array | Factors,
+    /,
+    rank: int | None = None,
+    *,
+    rtol: Any = None,
+    atol: Any = None,
+    error: Any = None,
+    method: str = "auto",
+    check_finite: bool = True,
+    split: str = "balanced",
+) -> LowRank:
+    """Best approximation of a matrix by one of lower rank, as two factors ``B @ A``.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        As in `truncated_svd`, like every parameter but the last.
+    rank, rtol, atol, error, method, check_finite
+        As in `truncated_svd`.
+    split : {"balanced", "left", "right"}
+        Where the singular values go: their square roots into both factors, all into ``B`` or all
+        into ``A``.
+
+    Returns
+    -------
+    LowRank
+        ``B`` (..., m, r) and ``A`` (..., r, n) in the dtype and on the device of `A`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `truncated_svd`, and if `split` is none of the three.
+
+    Notes
+    -----
+    The two factors store ``r * (m + n)`` numbers instead of ``m * n``: fewer up to the rank
+    that `break_even_rank` gives. This is the form of a LoRA adapter [1]_.
+
+    References
+    ----------
+    .. [1] E. J. Hu et al., "LoRA: Low-rank adaptation of large language models", ICLR 2022,
+       arXiv:2106.09685.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> W = np.outer(np.arange(1.0, 5.0), np.ones(3))
+    >>> B, A = eckart.factorize(W, 1)
+    >>> B.shape, A.shape, np.allclose(B @ A, W)
+    ((4, 1), (1, 3), True)
+    """
+    _checks.one_of("split", split, ("balanced", "left", "right"))
+    rules = Rules(rank, rtol, atol, error)
+    U, S, Vh = _truncate(A, rules, method, check_finite, root=split == "balanced")
+    scale = namespace(S).sqrt(S) if split == "balanced" else S
+    left = U if split == "right" else U * scale[..., None, :]
+    right = Vh if split == "left" else scale[..., :, None] * Vh
+    return LowRank(cast(left, A.dtype), cast(right, A.dtype))
+
+
+def singular_values(A: Array | Factors, /) -> Array:
+    """All singular values of a matrix.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        Real or complex, floating point.
+
+    Returns
+    -------
+    array, shape (..., min(m, n))
+        Descending, in the real dtype and on the device of `A`.
+
+    Raises
+    ------
+    TypeError
+        If `A` is not a floating-point array or factors.
+    ValueError
+        If `A` has a NaN or an infinity, or a singular value does not fit the dtype.
+
+    Notes
+    -----
+    Each is within a small multiple of ``max(m, n) * eps * S[0]`` of the true one. A float32 or
+    half-precision matrix at least twice as long as wide, or as wide as long, is not decomposed:
+    the Gram matrix over its short side, in float64 where the library has it, is as accurate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> eckart.singular_values(np.asarray([[3.0, 0.0], [0.0, -4.0], [0.0, 0.0]]))
+    array([4., 3.])
+    """
+    return cast(spectrum(A), real_dtype(array_of(A)))
+
+
+def spectrum(A: Array | Factors) -> Array:
+    """Singular values in the dtype they were computed in, validated."""
+    _validate(A)
+    k = min(A.shape[-2:])
+    if isinstance(A, Factors):
+        S = thin_svdvals(*pair(A), k)
+    else:
+        matrix = working(A)
+        tall = max(matrix.shape[-2:]) >= _TALL * k
+        S = _gram.singular_values(matrix) if tall and _gram.is_accurate(matrix) else svdvals(matrix)
+    _width(A, S, count(S, Rules(rank=k), 0.0), root=False)
+    return S
+
+
+def _truncate(
+    A: Array | Factors, rules: Rules, method: str, check_finite: bool, *, root: bool = False
+) -> tuple[Array, Array, Array]:
+    """The triplets that the rules keep, in the dtype they were computed in."""
+    _validate(A)
+    _checks.one_of("method", method, METHODS)
+    limit = _checks.largest_rank(A.shape)
+    rules = checked_rules(rules, array_of(A), A.shape[:-2], min(A.shape[-2:]), limit)
+    if isinstance(A, Factors):
+        U, S, Vh = thin_svd(*pair(A), rank=rules.rank or 0)
+    else:
+        U, S, Vh = svd(working(A))
+    counts = count(S, rules, default_rtol(array_of(A), A.shape))
+    width = S.shape[-1] if rules.rank is None else rules.rank
+    found = _width(A, S, counts, root=root) if check_finite else _largest(counts)
+    if rules.fixed:
+        return _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
+    if found is not None:
+        width = found
+    U, S, Vh = _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
+    if found is not None and S.ndim == 1:
+        return U, S, Vh
+    xp = namespace(S)
+    kept = xp.arange(width, device=device(S)) < counts[..., None]
+    return (
+        xp.where(kept[..., None, :], U, xp.zeros_like(U)),
+        xp.where(kept, S, xp.zeros_like(S)),
+        xp.where(kept[..., :, None], Vh, xp.zeros_like(Vh)),
+    )
+
+
+def _validate(A: Any) -> None:
+    if isinstance(A, Factors):
+        checked("A", A)
+    else:
+        _checks.arrays(A=A)
+        _checks.matrix("A", A)
+
+
+def _largest(counts: Array) -> int | None:
+    """The largest rank of a stack; None while it is traced."""
+    return concrete_int(namespace(counts).max(counts)) if math.prod(counts.shape) else 0
+
+
+def _width(A: Array | Factors, S: Array, counts: Array, *, root: bool) -> int | None:
+    """The largest rank of a stack, refusing in the same look what is not finite or does not fit.
+
+    One wait for the device serves all three: a matrix at fault is given a rank that none can have.
+    """
+    k = S.shape[-1]
+    if 0 in S.shape:
+        return _largest(counts)
+    xp = namespace(S)
+    largest = format_of(array_of(A)).largest
+    bound = min(largest * largest if root else largest, format_of(S).largest)
+    fitting = xp.where(S[..., 0] <= bound, counts, xp.full_like(counts, k + 1))
+    found = _largest(xp.where(xp.isnan(S[..., 0]), xp.full_like(counts, k + 2), fitting))
+    if found == k + 1:
+        _checks.overflow("the largest singular value", A.dtype)
+    if found == k + 2:
+        _checks.nonfinite("A", A)
+    return found
+
+
+def _oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
+    """The same triplets, the entry of largest modulus in each column of ``U`` real and positive."""
+    if 0 in U.shape:
+        return U, S, Vh
+    xp = namespace(U)
+    modulus = xp.abs(U)
+    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
+    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
+    pivot = xp.take_along_axis(U, first[..., None, :], axis=-2)
+    size = xp.abs(pivot)
+    phase = xp.where(size > 0, pivot / xp.where(size > 0, size, xp.ones_like(size)), xp.ones_like(pivot))
+    return U * adjoint(xp.matrix_transpose(phase)), S, xp.matrix_transpose(phase) * Vh

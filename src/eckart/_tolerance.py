@@ -1,0 +1,335 @@
+"""What counts as zero, and the rules that choose a rank."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+from eckart import _checks
+from eckart._namespace import Array, Namespace, cast, device, format_of, is_half, namespace, working
+
+
+class Rules(NamedTuple):
+    """What a caller asks for; the smallest rank that any of it asks for is the result."""
+
+    rank: int | None = None
+    rtol: Any = None
+    atol: Any = None
+    error: Any = None
+
+    @property
+    def judge_zero(self) -> bool:
+        """Whether the rule for zero is in force: asked for, or nothing else is."""
+        return (
+            self.rtol is not None
+            or self.atol is not None
+            or (self.rank is None and self.error is None)
+        )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the rank is known before the singular values are."""
+        return not self.judge_zero and self.error is None
+
+
+def default_rtol(A: Array, shape: tuple[int, ...]) -> float:
+    """The relative tolerance for an array `A` that stands for a matrix of `shape`."""
+    m, n = shape[-2:]
+    eps = format_of(A).eps
+    if is_half(A):
+        return math.sqrt(min(m, n)) * eps / 2
+    return max(m, n) * eps
+
+
+def checked(rules: Rules, like: Array, stack: tuple[int, ...], limit: int, of: str) -> Rules:
+    """`rules` for a `stack` of matrices with `limit` singular values, every value validated."""
+    rank, *tolerances = rules
+    return Rules(
+        None if rank is None else _checks.rank(rank, limit, of),
+        *(
+            None if value is None else _checks.tolerance(name, value, like, stack)
+            for name, value in zip(Rules._fields[1:], tolerances, strict=True)
+        ),
+    )
+
+
+def count(S: Array, rules: Rules, rtol: float) -> Array:
+    """The rank that `rules` give, `rtol` being the default; integers of shape (...).
+
+    A NaN is never taken for zero, so that what is not finite stays visible.
+    """
+    xp = namespace(S)
+    counts = []
+    if rules.judge_zero:
+        counts.append(
+            _count_above(
+                xp,
+                S,
+                rtol if rules.rtol is None else rules.rtol,
+                0.0 if rules.atol is None else rules.atol,
+            )
+        )
+    if rules.error is not None:
+        counts.append(_count_for_error(xp, S, rules.error))
+    if rules.rank is not None:
+        counts.append(xp.full_like(xp.count_nonzero(S, axis=-1), rules.rank))
+    return functools.reduce(xp.minimum, counts)
+
+
+def _count_above(xp: Namespace, S: Array, rtol: Any, atol: Any) -> Array:
+    zero = (S <= _column(rtol, S) * S[..., :1]) | (S <= _column(atol, S))
+    return xp.count_nonzero(~zero, axis=-1)
+
+
+def _count_for_error(xp: Namespace, S: Array, error: Any) -> Array:
+    remainder = remainders(S)
+    enough = remainder <= _column(error, S) * remainder[..., :1]
+    return xp.count_nonzero(~enough[..., :-1], axis=-1)
+
+
+def _column(tolerance: Any, S: Array) -> Any:
+    return tolerance if isinstance(tolerance, float) else cast(tolerance, S.dtype)[..., None]
+
+
+def remainders(S: Array) -> Array:
+    """``sqrt(sum(S[r:]**2)) / S[0]`` for r = 0, ..., k, in units that cannot overflow."""
+    xp = namespace(S)
+    ratios = S / unit(S)
+    tails = xp.flip(xp.cumulative_sum(xp.flip(ratios * ratios, axis=-1), axis=-1), axis=-1)
+    return xp.sqrt(xp.concat([tails, xp.zeros_like(_first(S))], axis=-1))
+
+
+def unit(S: Array) -> Array:
+    """The largest singular value, one for a zero matrix; shape (..., 1)."""
+    first = _first(S)
+    xp = namespace(S)
+    return xp.where(first == 0, xp.ones_like(first), first)
+
+
+def _first(S: Array) -> Array:
+    xp = namespace(S)
+    if S.shape[-1] > 0:
+        return S[..., :1]
+    return xp.zeros((*S.shape[:-1], 1), dtype=S.dtype, device=device(S))
+
+
+def select_rank(
+    S: Array, /, *, rank: Any = None, rtol: Any = None, atol: Any = None, error: Any = None
+) -> Array:
+    """Rank to truncate at, from the singular values and one rule or several.
+
+    The rules only lower the rank: the result is the smallest that any of them asks for.
+
+    Parameters
+    ----------
+    S : array, shape (..., k)
+        Singular values, descending.
+    rank : int, optional
+        At most this many, ``0 <= rank <= k``.
+    rtol, atol : float or array, shape (...), optional
+        Keep ``S > max(atol, rtol * S[0])``. In force when either is given, or when no rule is; the
+        one left out is then ``k * eps`` (see Notes) or 0.
+    error : float or array, shape (...), optional
+        Keep the fewest with ``sqrt(sum(S[r:]**2)) <= error * sqrt(sum(S**2))``: ``error=0.1`` keeps
+        99 % of the energy.
+
+    Returns
+    -------
+    array of int, shape (...)
+        On the device of `S`.
+
+    Raises
+    ------
+    TypeError
+        If `S` is not real floating point, `rank` not an integer, or a tolerance not a real number.
+    ValueError
+        If `S` is not finite, nonnegative and descending, `rank` is out of range, or a tolerance
+        is negative. Values are not looked at while they are traced.
+
+    Notes
+    -----
+    The default is that of `matrix_rank` for a square matrix; for another shape pass its
+    ``rtol = max(m, n) * eps``. In half precision, where ``k * eps`` soon exceeds one, it is
+    ``sqrt(k) * eps / 2``: rounding the entries of a matrix moves no singular value by more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> S = np.asarray([4.0, 2.0, 1e-3, 1e-17])
+    >>> int(eckart.select_rank(S))
+    3
+    >>> int(eckart.select_rank(S, error=0.01))
+    2
+    >>> int(eckart.select_rank(S, error=0.01, rank=1))
+    1
+    """
+    _checks.spectrum(S)
+    k = S.shape[-1]
+    values = working(S)
+    rules = Rules(rank, rtol, atol, error)
+    rules = checked(rules, S, S.shape[:-1], k, f"k = {k} for {k} singular values")
+    return count(values, rules, default_rtol(S, (k, k)))
+
+
+def truncation_error(
+    S: Array, rank: Any, /, *, norm: str = "fro", relative: bool = False
+) -> Array:
+    """Smallest error that any matrix of a given rank can have, from the singular values.
+
+    Parameters
+    ----------
+    S : array, shape (..., k)
+        All singular values, descending.
+    rank : int or array of int, shape (...)
+        Rank of the approximation, ``0 <= rank <= k``. An array is one rank per matrix of a stack,
+        for example from `select_rank`.
+    norm : {"fro", "spectral"}
+        ``sqrt(sum(S[rank:]**2))`` or ``S[rank]``.
+    relative : bool
+        Divide by the same norm of the matrix; 0 for a zero matrix.
+
+    Returns
+    -------
+    array, shape (...)
+        In the dtype of `S`.
+
+    Raises
+    ------
+    TypeError
+        If `S` is not real floating point or `rank` not an integer.
+    ValueError
+        If `S` is not finite, nonnegative and descending, or `rank` is out of range.
+
+    Notes
+    -----
+    Eckart and Young [1]_ for the Frobenius norm, Mirsky [2]_ for every unitarily invariant one.
+
+    References
+    ----------
+    .. [1] C. Eckart and G. Young, "The approximation of one matrix by another of lower rank",
+       Psychometrika 1, 1936.
+    .. [2] L. Mirsky, "Symmetric gauge functions and unitarily invariant norms", Quarterly Journal
+       of Mathematics 11, 1960.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> S = np.asarray([12.0, 4.0, 3.0])
+    >>> float(eckart.truncation_error(S, 1))
+    5.0
+    >>> float(eckart.truncation_error(S, 1, norm="spectral"))
+    4.0
+    """
+    xp = _checks.spectrum(S)
+    _checks.one_of("norm", norm, ("fro", "spectral"))
+    values = working(S)
+    k = S.shape[-1]
+    kept = _checks.ranks(rank, S)
+    dropped = xp.arange(k, device=device(S)) >= kept
+    ratios = xp.where(dropped, values / unit(values), xp.zeros_like(values))
+    errors = _norm(ratios, norm)
+    if relative:
+        errors = errors / unit(_norm(values / unit(values), norm)[..., None])[..., 0]
+    else:
+        errors = errors * unit(values)[..., 0]
+    return cast(errors, S.dtype)
+
+
+def _norm(ratios: Array, norm: str) -> Array:
+    """Norm from singular values in units of the largest, which bounds them by one."""
+    xp = namespace(ratios)
+    if norm == "fro":
+        return xp.sqrt(xp.sum(ratios * ratios, axis=-1))
+    return xp.max(xp.concat([xp.zeros_like(_first(ratios)), ratios], axis=-1), axis=-1)
+
+
+def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
+    """Singular value below which a noisy matrix is better off without: an `atol`.
+
+    For a low-rank matrix seen through white noise, no fixed threshold has a smaller asymptotic
+    mean squared error.
+
+    Parameters
+    ----------
+    S : array, shape (..., k)
+        All ``k = min(m, n)`` singular values of the noisy matrix, descending.
+    shape : tuple of int
+        Shape of that matrix, ``(..., m, n)``.
+    noise : float, optional
+        Standard deviation of the noise in each entry. Without it, it is estimated from the median
+        singular value, so that fewer than half of them may be signal.
+
+    Returns
+    -------
+    array, shape (...)
+        The threshold in the dtype of `S`, to pass as ``atol=``.
+
+    Raises
+    ------
+    TypeError
+        If `S` is not real floating point, or `noise` not a real number.
+    ValueError
+        If `S` is not finite, nonnegative and descending, has not ``min(m, n) > 0`` values, or
+        `noise` is negative.
+
+    Notes
+    -----
+    Gavish and Donoho [1]_, Sections III.A (known noise) and III.D (unknown noise).
+
+    References
+    ----------
+    .. [1] M. Gavish and D. L. Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)",
+       IEEE Transactions on Information Theory 60, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> rng = np.random.default_rng(0)
+    >>> signal = 4 * rng.standard_normal((200, 3)) @ rng.standard_normal((3, 100))
+    >>> S = eckart.singular_values(signal + rng.standard_normal((200, 100)))
+    >>> atol = eckart.hard_threshold(S, (200, 100))
+    >>> int(eckart.select_rank(S, atol=atol))
+    3
+    """
+    xp = _checks.spectrum(S)
+    m, n = _checks.matrix_shape(shape)
+    k = S.shape[-1]
+    _checks.complete(k, m, n)
+    values = working(S)
+    ratio = min(m, n) / max(m, n)
+    if noise is not None:
+        sigma = _checks.tolerance("noise", noise, S, S.shape[:-1])
+        level = sigma * math.sqrt(max(m, n)) * xp.ones_like(values[..., 0])
+    else:
+        median = (values[..., (k - 1) // 2] + values[..., k // 2]) / 2
+        level = median / math.sqrt(_marchenko_pastur_median(ratio))
+    return xp.astype(_optimal_threshold(ratio) * level, S.dtype)
+
+
+def _optimal_threshold(ratio: float) -> float:
+    """Gavish and Donoho's lambda_*(beta), in units of ``sqrt(max(m, n)) * noise``."""
+    root = math.sqrt(ratio * ratio + 14 * ratio + 1)
+    return math.sqrt(2 * (ratio + 1) + 8 * ratio / (ratio + 1 + root))
+
+
+def _marchenko_pastur_median(ratio: float) -> float:
+    """Median of the Marchenko–Pastur distribution, by bisection of its closed form.
+
+    With ``x = 1 + q**2 - 2 q cos(t)`` and ``q = sqrt(ratio)`` its distribution function is
+    ``(t + q sin(t) - (1 - q**2) * sum_{j>=2} q**(j-2) sin(j t) / j) / pi``.
+    """
+    q = math.sqrt(ratio)
+
+    def distribution(t: float) -> float:
+        angle = math.atan2(q * math.sin(t), 1 - q * math.cos(t))
+        series = (angle - q * math.sin(t)) / ratio
+        return (t + q * math.sin(t) - (1 - ratio) * series) / math.pi
+
+    low, high = 0.0, math.pi
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if distribution(middle) < 0.5 else (low, middle)
+    return 1 + ratio - 2 * q * math.cos(low)
