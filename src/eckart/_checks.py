@@ -37,27 +37,25 @@ def arrays(**named: Any) -> Namespace:
 
 
 def _one_library(named: dict[str, Any]) -> Namespace:
-    for name, array in named.items():
-        _array(name, array)
-    try:
-        return namespace(*named.values())
-    except TypeError:
-        (first, of), *rest = ((name, library(array)) for name, array in named.items())
-        other, its = next((name, its) for name, its in rest if its != of)
-        raise TypeError(
-            f"`{first}` and `{other}` must be arrays of one library, got {of} and {its}. "
-            "Convert one of them first, for example with xp.from_dlpack."
-        ) from None
+    spaces = [_array(name, array) for name, array in named.items()]
+    (first, array), *others = named.items()
+    for (name, other), space in zip(others, spaces[1:], strict=True):
+        if space is not spaces[0]:
+            raise TypeError(
+                f"`{first}` and `{name}` must be arrays of one library, got {library(array)} and "
+                f"{library(other)}. Convert one of them first, for example with xp.from_dlpack."
+            )
+    return spaces[0]
 
 
-def _array(name: str, array: Any) -> None:
+def _array(name: str, array: Any) -> Namespace:
     if isinstance(array, np.matrix | np.ma.MaskedArray):
         raise TypeError(
             f"`{name}` must be a plain array, got {_kind(array)}. "
             "Convert it first, for example with np.asarray, and decide what masked entries mean."
         )
     try:
-        namespace(array)
+        return namespace(array)
     except TypeError:
         raise TypeError(
             f"`{name}` must be an array of a library that follows the array API standard, such as "
@@ -90,8 +88,7 @@ def trailing(name: str, array: Array, symbol: str, length: int) -> None:
 
 def conformable(left: str, A: tuple[int, ...], right: str, B: tuple[int, ...]) -> None:
     """Refuse a product whose inner lengths, or whose stacks, do not fit."""
-    inner = B[-2] if len(B) > 1 else B[-1]
-    if A[-1] != inner:
+    if not A or not B or A[-1] != (B[-2] if len(B) > 1 else B[-1]):
         raise ValueError(
             f"the inner lengths of `{left}` and `{right}` must agree, "
             f"got shapes {tuple(A)} and {tuple(B)}."
@@ -136,12 +133,15 @@ def one_each(what: str, number: int, whose: str, of: int) -> None:
 
 def weight(name: str, value: Any, like: Array) -> Any:
     """A weight as a Python number, or as an array that broadcasts with matrices."""
-    allowed = Complex if is_complex(like) else Real
-    if isinstance(value, allowed):
-        return complex(value) if is_complex(like) else float(value)
-    if isinstance(value, Complex) or (hasattr(value, "dtype") and is_complex(value) > is_complex(like)):
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, Complex) and is_complex(like):
+        return complex(value)
+    if isinstance(value, Complex):
         raise TypeError(f"`{name}` must be real for real matrices, got {value!r}.")
     arrays(**{"the terms": like, name: value})
+    if is_complex(value) and not is_complex(like):
+        raise TypeError(f"`{name}` must be real for real matrices, got {dtype_name(value.dtype)}.")
     stacks(name, value.shape, "the terms", like.shape[:-2])
     return cast(value, like.dtype)[..., None, None]
 
@@ -214,6 +214,8 @@ def spectrum(S: Any) -> Namespace:
         raise TypeError(f"`S` must be real, got {dtype_name(S.dtype)}.")
     if S.ndim < 1:
         raise ValueError("`S` must have shape (..., k), got shape ().")
+    if 0 in S.shape:
+        return xp
     ordered = xp.all(S[..., 1:] <= S[..., :-1]) & xp.all((S >= 0) & xp.isfinite(S))
     if not _holds(ordered):
         if not _holds(xp.all(xp.isfinite(S))):

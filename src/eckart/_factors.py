@@ -55,13 +55,17 @@ class Factors(tuple[Array, ...]):
         """The matrix times `X`, shape (n,) or (..., n, p), without forming the matrix."""
         _, (B, A, right), dtype = _operands(self, X=X)
         _checks.conformable("factors", self.shape, "X", X.shape)
-        return cast(matmul(B, matmul(A, right)), dtype)
+        columns = right[:, None] if right.ndim == 1 else right
+        product = matmul(B, matmul(A, columns))
+        return cast(product[..., 0] if right.ndim == 1 else product, dtype)
 
     def __rmatmul__(self, X: Array) -> Array:
         """`X`, shape (m,) or (..., p, m), times the matrix, without forming the matrix."""
         _, (B, A, left), dtype = _operands(self, X=X)
         _checks.conformable("X", X.shape, "factors", self.shape)
-        return cast(matmul(matmul(left, B), A), dtype)
+        rows = left[None, :] if left.ndim == 1 else left
+        product = matmul(matmul(rows, B), A)
+        return cast(product[..., 0, :] if left.ndim == 1 else product, dtype)
 
 
 class _Triplets(NamedTuple):

@@ -41,10 +41,10 @@ def normalized(A: Array) -> tuple[Array, Array]:
         shape = (*A.shape[:-2], 1, 1)
         return A, xp.ones(shape, dtype=real_dtype(A), device=device(A))
     largest = xp.max(_modulus(A), axis=(-2, -1), keepdims=True)
-    one = xp.ones_like(largest)
-    power = xp.where(largest > far, one / step, xp.where(largest < 1 / far, one * step, one))
+    power = xp.where(largest < 1 / far, step, xp.ones_like(largest))
+    power = xp.where(largest > far, 1 / step, power)
     finite = xp.isfinite(largest)
-    return xp.where(finite, A * power, xp.zeros_like(A)), xp.where(finite, power, one * math.nan)
+    return xp.where(finite, A, 0.0) * power, xp.where(finite, power, math.nan)
 
 
 def _modulus(A: Array) -> Array:

@@ -59,7 +59,8 @@ def device(array: Array) -> Device:
 
 def dtype_name(dtype: DType) -> str:
     """The name of a dtype without its library: ``"float32"``."""
-    return str(getattr(dtype, "name", None) or str(dtype).rpartition(".")[2])
+    scalar = getattr(dtype, "type", None)  # NumPy's and JAX's dtypes; their own `name` is slow
+    return str(dtype).rpartition(".")[2] if scalar is None else str(scalar.__name__)
 
 
 def format_of(array: Array) -> Format:
@@ -104,11 +105,14 @@ def has_double(array: Array) -> bool:
     return "float64" in info.dtypes(device=device(array), kind="real floating")
 
 
+def conjugate(A: Array) -> Array:
+    """Complex conjugate; `A` itself where it is real."""
+    return namespace(A).conj(A) if is_complex(A) else A
+
+
 def adjoint(A: Array) -> Array:
     """Conjugate transpose of the last two axes."""
-    xp = namespace(A)
-    transpose = xp.matrix_transpose(A)
-    return xp.conj(transpose) if is_complex(A) else transpose
+    return conjugate(namespace(A).matrix_transpose(A))
 
 
 def concrete_int(array: Array) -> int | None:

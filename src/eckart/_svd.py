@@ -10,9 +10,10 @@ from eckart._factors import SVD, Factors, LowRank, array_of, checked, pair
 from eckart._linalg import svd, svdvals
 from eckart._namespace import (
     Array,
-    adjoint,
+    Namespace,
     cast,
     concrete_int,
+    conjugate,
     device,
     format_of,
     namespace,
@@ -173,7 +174,7 @@ def factorize(
     """
     _checks.one_of("split", split, ("balanced", "left", "right"))
     rules = Rules(rank, rtol, atol, error)
-    U, S, Vh = _truncate(A, rules, method, check_finite, root=split == "balanced")
+    U, S, Vh = _truncate(A, rules, method, check_finite, power=2 if split == "balanced" else 1)
     scale = namespace(S).sqrt(S) if split == "balanced" else S
     left = U if split == "right" else U * scale[..., None, :]
     right = Vh if split == "left" else scale[..., :, None] * Vh
@@ -213,11 +214,11 @@ def singular_values(A: Array | Factors, /) -> Array:
     >>> eckart.singular_values(np.asarray([[3.0, 0.0], [0.0, -4.0], [0.0, 0.0]]))
     array([4., 3.])
     """
-    return cast(spectrum(A), real_dtype(array_of(A)))
+    return cast(spectrum(A, fitting=True), real_dtype(array_of(A)))
 
 
-def spectrum(A: Array | Factors) -> Array:
-    """Singular values in the dtype they were computed in, validated."""
+def spectrum(A: Array | Factors, *, fitting: bool = False) -> Array:
+    """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked."""
     _validate(A)
     k = min(A.shape[-2:])
     if isinstance(A, Factors):
@@ -226,14 +227,17 @@ def spectrum(A: Array | Factors) -> Array:
         matrix = working(A)
         tall = max(matrix.shape[-2:]) >= _TALL * k
         S = _gram.singular_values(matrix) if tall and _gram.is_accurate(matrix) else svdvals(matrix)
-    _width(A, S, count(S, Rules(rank=k), 0.0), root=False)
+    _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf)
     return S
 
 
 def _truncate(
-    A: Array | Factors, rules: Rules, method: str, check_finite: bool, *, root: bool = False
+    A: Array | Factors, rules: Rules, method: str, check_finite: bool, power: int = 1
 ) -> tuple[Array, Array, Array]:
-    """The triplets that the rules keep, in the dtype they were computed in."""
+    """The triplets that the rules keep, in the dtype they were computed in.
+
+    The root of `power` of the largest singular value will have to fit the dtype of `A`.
+    """
     _validate(A)
     _checks.one_of("method", method, METHODS)
     limit = _checks.largest_rank(A.shape)
@@ -242,22 +246,24 @@ def _truncate(
         U, S, Vh = thin_svd(*pair(A), rank=rules.rank or 0)
     else:
         U, S, Vh = svd(working(A))
-    counts = count(S, rules, default_rtol(array_of(A), A.shape))
-    width = S.shape[-1] if rules.rank is None else rules.rank
-    found = _width(A, S, counts, root=root) if check_finite else _largest(counts)
+    largest = math.prod([format_of(array_of(A)).largest] * power)
     if rules.fixed:
+        if check_finite:
+            _look(A, S, None, largest)
+        width = rules.rank
         return _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
-    if found is not None:
-        width = found
+    counts = count(S, rules, default_rtol(array_of(A), A.shape))
+    found = _look(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
+    width = found if found is not None else S.shape[-1] if rules.rank is None else rules.rank
     U, S, Vh = _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
     if found is not None and S.ndim == 1:
         return U, S, Vh
     xp = namespace(S)
     kept = xp.arange(width, device=device(S)) < counts[..., None]
     return (
-        xp.where(kept[..., None, :], U, xp.zeros_like(U)),
-        xp.where(kept, S, xp.zeros_like(S)),
-        xp.where(kept[..., :, None], Vh, xp.zeros_like(Vh)),
+        xp.where(kept[..., None, :], U, 0.0),
+        xp.where(kept, S, 0.0),
+        xp.where(kept[..., :, None], Vh, 0.0),
     )
 
 
@@ -269,28 +275,33 @@ def _validate(A: Any) -> None:
         _checks.matrix("A", A)
 
 
-def _largest(counts: Array) -> int | None:
+def _largest(xp: Namespace, counts: Array) -> int | None:
     """The largest rank of a stack; None while it is traced."""
-    return concrete_int(namespace(counts).max(counts)) if math.prod(counts.shape) else 0
+    if 0 in counts.shape:
+        return 0
+    return concrete_int(xp.max(counts) if counts.ndim > 0 else counts)
 
 
-def _width(A: Array | Factors, S: Array, counts: Array, *, root: bool) -> int | None:
-    """The largest rank of a stack, refusing in the same look what is not finite or does not fit.
+def _look(A: Array | Factors, S: Array, counts: Array | None, largest: float) -> int | None:
+    """The largest rank in `counts`, None while it is traced, after a look at the matrices.
 
-    One wait for the device serves all three: a matrix at fault is given a rank that none can have.
+    One wait for the device serves to read the rank and to refuse what is not finite or exceeds
+    `largest`: a matrix at fault is given a rank that none can have.
     """
     k = S.shape[-1]
     if 0 in S.shape:
-        return _largest(counts)
+        return 0
     xp = namespace(S)
-    largest = format_of(array_of(A)).largest
-    bound = min(largest * largest if root else largest, format_of(S).largest)
-    fitting = xp.where(S[..., 0] <= bound, counts, xp.full_like(counts, k + 1))
-    found = _largest(xp.where(xp.isnan(S[..., 0]), xp.full_like(counts, k + 2), fitting))
-    if found == k + 1:
+    fits = S[..., 0] <= min(largest, format_of(S).largest)
+    if counts is None:
+        found, faulty = None, concrete_int(xp.all(fits)) == 0
+    else:
+        found = _largest(xp, xp.where(fits, counts, k + 1))
+        faulty = found == k + 1
+    if faulty:
+        if concrete_int(xp.any(xp.isnan(S[..., 0]))):
+            _checks.nonfinite("A", A)
         _checks.overflow("the largest singular value", A.dtype)
-    if found == k + 2:
-        _checks.nonfinite("A", A)
     return found
 
 
@@ -303,6 +314,5 @@ def _oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
     tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
     first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
     pivot = xp.take_along_axis(U, first[..., None, :], axis=-2)
-    size = xp.abs(pivot)
-    phase = xp.where(size > 0, pivot / xp.where(size > 0, size, xp.ones_like(size)), xp.ones_like(pivot))
-    return U * adjoint(xp.matrix_transpose(phase)), S, xp.matrix_transpose(phase) * Vh
+    phase = pivot / xp.abs(pivot)
+    return U * conjugate(phase), S, phase[..., 0, :, None] * Vh

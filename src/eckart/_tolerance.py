@@ -60,16 +60,14 @@ def count(S: Array, rules: Rules, rtol: float) -> Array:
     A NaN is never taken for zero, so that what is not finite stays visible.
     """
     xp = namespace(S)
+    if S.shape[-1] == 0:
+        return xp.count_nonzero(S, axis=-1)
     counts = []
     if rules.judge_zero:
-        counts.append(
-            _count_above(
-                xp,
-                S,
-                rtol if rules.rtol is None else rules.rtol,
-                0.0 if rules.atol is None else rules.atol,
-            )
-        )
+        zero = S <= _column(rtol if rules.rtol is None else rules.rtol, S) * S[..., :1]
+        if rules.atol is not None:
+            zero = zero | (S <= _column(rules.atol, S))
+        counts.append(xp.count_nonzero(~zero, axis=-1))
     if rules.error is not None:
         counts.append(_count_for_error(xp, S, rules.error))
     if rules.rank is not None:
@@ -77,34 +75,21 @@ def count(S: Array, rules: Rules, rtol: float) -> Array:
     return functools.reduce(xp.minimum, counts)
 
 
-def _count_above(xp: Namespace, S: Array, rtol: Any, atol: Any) -> Array:
-    zero = (S <= _column(rtol, S) * S[..., :1]) | (S <= _column(atol, S))
-    return xp.count_nonzero(~zero, axis=-1)
-
-
 def _count_for_error(xp: Namespace, S: Array, error: Any) -> Array:
-    remainder = remainders(S)
-    enough = remainder <= _column(error, S) * remainder[..., :1]
-    return xp.count_nonzero(~enough[..., :-1], axis=-1)
+    ratios = xp.flip(S / unit(S), axis=-1)
+    remainder = xp.cumulative_sum(ratios * ratios, axis=-1)  # the smallest first, to lose none
+    dropped = remainder <= _column(error, S) ** 2 * remainder[..., -1:]
+    return S.shape[-1] - xp.count_nonzero(dropped, axis=-1)
 
 
 def _column(tolerance: Any, S: Array) -> Any:
     return tolerance if isinstance(tolerance, float) else cast(tolerance, S.dtype)[..., None]
 
 
-def remainders(S: Array) -> Array:
-    """``sqrt(sum(S[r:]**2)) / S[0]`` for r = 0, ..., k, in units that cannot overflow."""
-    xp = namespace(S)
-    ratios = S / unit(S)
-    tails = xp.flip(xp.cumulative_sum(xp.flip(ratios * ratios, axis=-1), axis=-1), axis=-1)
-    return xp.sqrt(xp.concat([tails, xp.zeros_like(_first(S))], axis=-1))
-
-
 def unit(S: Array) -> Array:
     """The largest singular value, one for a zero matrix; shape (..., 1)."""
     first = _first(S)
-    xp = namespace(S)
-    return xp.where(first == 0, xp.ones_like(first), first)
+    return namespace(S).where(first == 0, 1.0, first)
 
 
 def _first(S: Array) -> Array:
@@ -173,9 +158,7 @@ def select_rank(
     return count(values, rules, default_rtol(S, (k, k)))
 
 
-def truncation_error(
-    S: Array, rank: Any, /, *, norm: str = "fro", relative: bool = False
-) -> Array:
+def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: bool = False) -> Array:
     """Smallest error that any matrix of a given rank can have, from the singular values.
 
     Parameters
@@ -281,8 +264,8 @@ def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
 
     References
     ----------
-    .. [1] M. Gavish and D. L. Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)",
-       IEEE Transactions on Information Theory 60, 2014.
+    .. [1] M. Gavish and D. L. Donoho, "The optimal hard threshold for singular values is
+       4/sqrt(3)", IEEE Transactions on Information Theory 60, 2014.
 
     Examples
     --------

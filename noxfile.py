@@ -1,0 +1,100 @@
+"""The sessions that decide what lands; the workflows run these and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+BACKENDS = PROJECT["tool"]["eckart"]["backends"]
+CPU = [name for name, row in BACKENDS.items() if "device" not in row]
+PYTHONS = nox.project.python_versions(PROJECT)
+
+nox.options.sessions = [*(f"tests({name})" for name in CPU), "lint", "docs"]
+
+
+def install(session: nox.Session, *groups: str, project: str = ".[cli,plot]") -> None:
+    """Install the project and what the groups pin."""
+    session.install(*nox.project.dependency_groups(PROJECT, *groups), project)
+
+
+def run_suite(session: nox.Session, backend: str) -> None:
+    """Run the tests on one library, measuring what they cover."""
+    data = Path(".coverage-data").absolute()
+    data.mkdir(exist_ok=True)
+    variables = {**BACKENDS[backend].get("environment", {})}
+    session.run(
+        *("coverage", "run", "-m", "pytest", f"--backend={backend}", *session.posargs),
+        env={**variables, "COVERAGE_FILE": str(data / f".coverage.{session.name}")},
+    )
+
+
+@nox.session
+@nox.parametrize("backend", [nox.param(name, id=name) for name in BACKENDS])
+def tests(session: nox.Session, backend: str) -> None:
+    """Run the suite on one library of the table in pyproject.toml."""
+    install(session, BACKENDS[backend].get("group", backend), "test", "cli")
+    if backend == "numpy":
+        # The package carries a checkpoint; what it would need to run the model is not needed.
+        session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "checkpoint"))
+    run_suite(session, backend)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the NumPy suite on every supported Python that is found."""
+    install(session, "numpy", "test", "cli")
+    run_suite(session, "numpy")
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the NumPy suite on the lowest versions that the project declares."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    declared = [*PROJECT["project"]["dependencies"], *extras["cli"], *extras["plot"]]
+    session.install(*(pin.replace(">=", "==") for pin in declared), ".[cli,plot]")
+    install(session, "test")
+    run_suite(session, "numpy")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, types and the direction of imports."""
+    install(session, "lint", "cli")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, running every example in it; warnings are errors."""
+    install(session, "docs", "cli", "torch", "jax")
+    session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "checkpoint"))
+    session.run("python", "-m", "doctest", "README.md")
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html"
+    )
+    session.run("sphinx-build", "-W", "-b", "doctest", "docs", "docs/_build/doctest")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Say what the test sessions that have run covered together."""
+    session.install(*nox.project.dependency_groups(PROJECT, "test"))
+    session.run("coverage", "combine", "--keep", ".coverage-data")
+    session.run("coverage", "report")
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure the overhead over the libraries' own functions."""
+    install(session, "torch", "jax")
+    session.run("python", "tests/benchmarks/overhead.py", *session.posargs)

@@ -1,0 +1,120 @@
+"""The libraries of the test matrix, as `pyproject.toml` declares them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+TABLE: dict[str, dict[str, Any]] = tomllib.loads(PYPROJECT.read_text())["tool"]["eckart"][
+    "backends"
+]
+
+CAPABILITIES = ("half", "double", "jit", "vmap", "compile", "reflected")
+SINGLE, DOUBLE, HALF = ("float32", "complex64"), ("float64", "complex128"), ("float16", "bfloat16")
+
+
+class MissingBackendError(Exception):
+    """A library or device that was asked for is not here: an error, never a skip."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One library on one device: its namespace, what it can do, and the way in and out."""
+
+    name: str
+    xp: Any
+    device: Any
+    lacks: frozenset[str]
+
+    def dtypes(self) -> tuple[str, ...]:
+        """Names of the dtypes that results are computed in."""
+        return SINGLE if "double" in self.lacks else SINGLE + DOUBLE
+
+    def can(self, capability: str) -> bool:
+        """Whether the library has what a test needs."""
+        assert capability in CAPABILITIES, capability
+        return capability not in self.lacks
+
+    def dtype(self, name: str) -> Any:
+        """The library's dtype of this name."""
+        if name == "bfloat16" and self.library == "numpy":
+            return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+        return getattr(self.xp, name)
+
+    @property
+    def library(self) -> str:
+        """Name of the library without its device or settings."""
+        return TABLE[self.name]["module"].split(".")[0]
+
+    def asarray(self, values: Any, dtype: str | None = None) -> Any:
+        """An array of the library, on the device, from what NumPy understands."""
+        values = np.asarray(values)
+        name = dtype or str(values.dtype)
+        through = values.astype("float32") if name in HALF else values.astype(name)
+        array = self.xp.asarray(through, device=self.device)
+        return self.xp.astype(array, self.dtype(name)) if name in HALF else array
+
+    def to_numpy(self, array: Any) -> Any:
+        """The values as a NumPy array, half precision as float32."""
+        if str(array.dtype).rpartition(".")[2].removesuffix("'>") in HALF:
+            array = self.xp.astype(array, self.xp.float32)
+        if self.library == "torch":
+            return array.detach().cpu().numpy()
+        return array.get() if self.library == "cupy" else np.asarray(array)
+
+    def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+        """The library's compiled function with abstract values."""
+        return importlib.import_module("jax").jit(function, **options)
+
+    def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The library's map over the first axis."""
+        module = "torch.func" if self.library == "torch" else "jax"
+        return importlib.import_module(module).vmap(function)
+
+    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The library's whole-graph compiler."""
+        torch = importlib.import_module("torch")
+        torch._dynamo.reset()
+        return torch.compile(function, fullgraph=True)
+
+
+def load(name: str) -> Backend:
+    """The backend of this name, on its device."""
+    if name not in TABLE:
+        raise MissingBackendError(f"--backend must be one of {', '.join(TABLE)}, got {name!r}.")
+    row = TABLE[name]
+    for variable, value in row.get("environment", {}).items():
+        if os.environ.setdefault(variable, value) != value:
+            raise MissingBackendError(f"{name} needs {variable}={value} in the environment.")
+    try:
+        library = importlib.import_module(row["module"])
+    except ImportError as error:
+        raise MissingBackendError(f"--backend={name} needs {row['module']}: {error}.") from error
+    xp = array_api_compat.array_namespace(library.asarray(0.0))
+    return Backend(name, xp, _device(name, library, row.get("device")), frozenset(row["lacks"]))
+
+
+def _device(name: str, library: Any, kind: str | None) -> Any:
+    """The device of a GPU backend; None, the library's own choice, on the others."""
+    if kind is None:
+        return None
+    try:
+        if library.__name__ == "jax.numpy":
+            return importlib.import_module("jax").devices(kind)[0]
+        if library.__name__ == "cupy":
+            return library.cuda.Device(library.cuda.Device().id)
+        library.zeros(1, device=kind)
+    except Exception as error:
+        raise MissingBackendError(
+            f"--backend={name} needs a GPU that {library.__name__} can use, and found none: {error}"
+        ) from error
+    return library.device(kind, library.cuda.current_device())

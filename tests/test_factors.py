@@ -1,0 +1,159 @@
+"""What a matrix given by its factors can do."""
+
+import math
+
+import eckart
+import numpy as np
+import pytest
+from compare import assert_within
+
+
+def random(shape, dtype, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(shape)
+    if dtype.startswith("complex"):
+        values = values + 1j * rng.standard_normal(shape)
+    return values.astype(dtype)
+
+
+def low_rank(backend, dtype, m=7, n=5, r=3, stack=(), seed=0):
+    """A LowRank of the backend and its dense NumPy matrix in double precision."""
+    B, A = random((*stack, m, r), dtype, seed), random((*stack, r, n), dtype, seed + 1)
+    factors = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(A, dtype))
+    wide = np.result_type(dtype, np.float64)
+    return factors, B.astype(wide) @ A.astype(wide)
+
+
+def close(backend, actual, expected, dtype):
+    assert_within(backend.to_numpy(actual), expected, dtype=dtype, size=8, scale=20.0, units=2)
+
+
+def test_factors_know_their_matrix(backend, dtype):
+    """Shape, dtype, device, rank and sizes of the matrix, from its factors alone."""
+    factors, _ = low_rank(backend, dtype, 10, 10, 2, stack=(3,))
+    svd = eckart.truncated_svd(factors, 2)
+    for each, size in (factors, 3 * 40), (svd, 3 * 42):
+        assert tuple(each.shape) == (3, 10, 10)
+        assert each.dtype == backend.dtype(dtype)
+        assert each.device == factors.B.device
+        assert (each.rank, each.size, each.dense_size) == (2, size, 300)
+
+
+def test_results_unpack_by_field_and_position(backend, dtype):
+    """Both results are named tuples of their arrays."""
+    factors, _ = low_rank(backend, dtype)
+    B, A = factors
+    assert B is factors.B
+    assert A is factors[1]
+    assert eckart.truncated_svd(factors, 1)._fields == ("U", "S", "Vh")
+    assert factors._replace(B=A).B is A
+
+
+def test_reconstruction_is_the_product(backend, dtype):
+    """U diag(S) Vh and B A, of one matrix and of a stack."""
+    for stack in (), (2, 3):
+        factors, W = low_rank(backend, dtype, stack=stack)
+        close(backend, eckart.reconstruct(factors), W, dtype)
+        close(backend, eckart.reconstruct(eckart.truncated_svd(factors, 3)), W, dtype)
+
+
+def test_linear_is_the_dense_layer(backend, dtype):
+    """The page that started it: W x + b, from the factors, for any number of vectors."""
+    factors, W = low_rank(backend, dtype)
+    bias = random((7,), dtype, 5)
+    for shape in (5,), (4, 5), (2, 4, 5), (0, 5):
+        x = random(shape, dtype, 3)
+        for each in factors, eckart.truncated_svd(factors, 3):
+            array = backend.asarray(x, dtype)
+            close(backend, eckart.linear(array, each), x @ W.T, dtype)
+            shifted = eckart.linear(array, each, backend.asarray(bias, dtype))
+            close(backend, shifted, x @ W.T + bias, dtype)
+
+
+def test_linear_of_a_stack_takes_a_vector_a_matrix(backend, dtype):
+    """The leading axes of the vectors and of the stack broadcast."""
+    factors, W = low_rank(backend, dtype, stack=(3,))
+    for shape in (3, 5), (5,), (2, 3, 5), (4, 1, 5):
+        x = random(shape, dtype, 3)
+        expected = (W @ x[..., None])[..., 0]
+        close(backend, eckart.linear(backend.asarray(x, dtype), factors), expected, dtype)
+
+
+def test_factors_times_matrix_is_the_product(backend, dtype):
+    """factors @ X without the dense matrix, for vectors, matrices and stacks."""
+    for stack in (), (3,):
+        factors, W = low_rank(backend, dtype, stack=stack)
+        for shape in (5,), (5, 4), (3, 5, 2):
+            X = random(shape, dtype, 7)
+            for each in factors, eckart.truncated_svd(factors, 3):
+                close(backend, each @ backend.asarray(X, dtype), W @ X, dtype)
+
+
+@pytest.mark.needs("reflected")
+def test_matrix_times_factors_is_the_product(backend, dtype):
+    """X @ factors without the dense matrix, for vectors, matrices and stacks."""
+    for stack in (), (3,):
+        factors, W = low_rank(backend, dtype, stack=stack)
+        for shape in (7,), (4, 7), (3, 2, 7):
+            X = random(shape, dtype, 7)
+            for each in factors, eckart.truncated_svd(factors, 3):
+                close(backend, backend.asarray(X, dtype) @ each, X @ W, dtype)
+
+
+def test_sum_is_exact_and_its_rank_is_the_sum_of_the_ranks(backend, dtype):
+    """add concatenates: the matrix is the weighted sum of the terms."""
+    one, first = low_rank(backend, dtype, r=2, seed=1)
+    two, second = low_rank(backend, dtype, r=3, seed=2)
+    total = eckart.add(one, two, eckart.truncated_svd(two, 3), weights=[1, -2.5, 0.5])
+    assert isinstance(total, eckart.LowRank)
+    assert total.rank == 8
+    close(backend, eckart.reconstruct(total), first - 2 * second, dtype)
+    close(backend, eckart.reconstruct(eckart.add(one)), first, dtype)
+
+
+def test_merged_factors_are_cut_back_without_the_dense_sum(backend, dtype):
+    """truncated_svd(add(l1, l2), rank) is the truncation of the dense sum."""
+    one, first = low_rank(backend, dtype, r=2, seed=1)
+    two, second = low_rank(backend, dtype, r=2, seed=2)
+    S = np.linalg.svd(first + second, compute_uv=False)
+    cut = eckart.truncated_svd(eckart.add(one, two), 3)
+    close(backend, cut.S, S[:3], dtype)
+    remainder = first + second - backend.to_numpy(eckart.reconstruct(cut))
+    assert_within(np.linalg.norm(remainder), S[3], dtype=dtype, size=8, scale=20.0, units=2)
+
+
+def test_weights_may_differ_from_matrix_to_matrix(backend, dtype):
+    """A weight is a number, or an array with one for each matrix of the stack."""
+    one, first = low_rank(backend, dtype, stack=(2,), seed=1)
+    two, second = low_rank(backend, dtype, seed=2)
+    weights = [backend.asarray(np.asarray([1.0, -1.0]), "float32"), 3.0]
+    total = eckart.add(one, two, weights=weights)
+    expected = np.asarray([1.0, -1.0])[:, None, None] * first + 3 * second
+    assert tuple(total.shape) == (2, 7, 5)
+    close(backend, eckart.reconstruct(total), expected, dtype)
+
+
+@pytest.mark.needs("double")
+def test_mixed_precisions_promote(backend):
+    """The result has the dtype that the library promotes to."""
+    narrow, W = low_rank(backend, "float32")
+    x = random((5,), "float64", 3)
+    y = eckart.linear(backend.asarray(x, "float64"), narrow)
+    assert y.dtype == backend.dtype("float64")
+    assert_within(backend.to_numpy(y), W @ x, dtype="float64", size=8, scale=20.0, units=2)
+
+
+def test_rank_zero_factors_are_the_zero_matrix(backend, dtype):
+    """Rank 0 is a value."""
+    factors, W = low_rank(backend, dtype)
+    none = eckart.factorize(factors, 0)
+    assert (none.rank, none.size) == (0, 0)
+    assert math.prod(none.shape) == none.dense_size == 35
+    close(backend, eckart.reconstruct(none), 0 * W, dtype)
+    close(
+        backend,
+        eckart.linear(backend.asarray(random((2, 5), dtype, 1), dtype), none),
+        np.zeros((2, 7)),
+        dtype,
+    )
+    assert eckart.add(factors, none).rank == 3

@@ -1,0 +1,142 @@
+"""What every public function promises: the caller's library, dtype and device."""
+
+import subprocess
+import sys
+
+import array_api_compat
+import eckart
+import numpy as np
+import pytest
+from compare import assert_within
+
+
+def real(dtype):
+    return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+
+
+def results(backend, dtype):
+    """Every array that the public functions return, and the dtype each should have."""
+    A = backend.asarray(np.diag([3.0, 2.0, 1.0])[:, :2] + 0.5, dtype)
+    S = eckart.singular_values(A)
+    svd, factors = eckart.truncated_svd(A, 1), eckart.factorize(A, 1)
+    yield from ((array, dtype) for array in (svd.U, svd.Vh, *factors))
+    yield from ((array, dtype) for array in map(eckart.reconstruct, (svd, factors)))
+    yield from ((array, dtype) for array in eckart.add(svd, factors))
+    yield eckart.linear(A[0, :], factors, A[:, 0]), dtype
+    yield factors @ A[0, :], dtype
+    for array in (
+        svd.S,
+        S,
+        eckart.stable_rank(A),
+        eckart.effective_rank(A),
+        eckart.truncation_error(S, 1),
+        eckart.truncation_error(S, 1, norm="spectral", relative=True),
+        eckart.hard_threshold(S, (3, 2)),
+        eckart.hard_threshold(S, (3, 2), noise=0.1),
+    ):
+        yield array, real(dtype)
+    for array in eckart.matrix_rank(A), eckart.select_rank(S, error=0.1):
+        yield array, None
+
+
+def test_results_are_arrays_of_the_library_on_the_device_in_the_dtype(backend, dtype, xp):
+    """Arrays of your library in, arrays of your library out, where they were, as they were."""
+    where = array_api_compat.device(backend.asarray(np.eye(2), dtype))
+    for array, expected in results(backend, dtype):
+        assert array_api_compat.array_namespace(array) is xp
+        assert array_api_compat.device(array) == where
+        if expected is None:
+            assert xp.isdtype(array.dtype, "integral")
+        else:
+            assert array.dtype == backend.dtype(expected)
+
+
+def test_arguments_are_not_written_to(backend, dtype):
+    """No function changes what it is given."""
+    before = np.diag([3.0, 2.0, 1.0])[:, :2] + 0.5
+    A = backend.asarray(before, dtype)
+    eckart.truncated_svd(A, 1, error=0.1)
+    eckart.singular_values(A)
+    assert_within(backend.to_numpy(A), before, dtype=dtype, size=0)
+
+
+def test_same_call_gives_the_same_bits(backend, dtype):
+    """Nothing is drawn at random and no global state is read."""
+    A = backend.asarray(np.vander(np.linspace(1, 2, 6)), dtype)
+    for one, other in zip(eckart.truncated_svd(A, 3), eckart.truncated_svd(A, 3), strict=True):
+        assert_within(backend.to_numpy(one), backend.to_numpy(other), dtype=dtype, size=0)
+
+
+@pytest.mark.numpy_only
+def test_names_are_those_of_the_contents_page():
+    """Every public name is there, documented, with an example that runs."""
+    assert sorted(eckart.__all__) == eckart.__all__ or set(eckart.__all__) == {
+        name for name in vars(eckart) if not name.startswith("_")
+    }
+    for name in eckart.__all__:
+        assert ">>> " in getattr(eckart, name).__doc__, name
+
+
+@pytest.mark.numpy_only
+def test_import_brings_no_framework():
+    """import eckart imports NumPy and array-api-compat, nothing heavier."""
+    code = (
+        "import sys, eckart; "
+        "print(*({'torch', 'jax', 'cupy', 'dask', 'scipy', 'click', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.numpy_only
+def test_byte_order_and_strides_do_not_matter():
+    """Arrays as files and views give them: big-endian, Fortran order, negative strides."""
+    A = np.random.default_rng(0).standard_normal((6, 4))
+    expected = eckart.truncated_svd(A, 2)
+    for same in A.astype(">f8"), np.asfortranarray(A), A[::-1, ::-1].copy()[::-1, ::-1]:
+        for one, other in zip(eckart.truncated_svd(same, 2), expected, strict=True):
+            assert_within(one, other, dtype="float64", size=6, units=8)
+            assert one.dtype == same.dtype
+
+
+def test_products_ignore_the_library_s_reduced_precision(backend):
+    """Whatever the user set, products are exact to float32, and the setting stays."""
+    rng = np.random.default_rng(0)
+    B, A = rng.standard_normal((256, 64)), rng.standard_normal((64, 256))
+    factors = eckart.LowRank(backend.asarray(B, "float32"), backend.asarray(A, "float32"))
+    expected = B.astype(np.float32).astype(float) @ A.astype(np.float32).astype(float)
+    with reduced_precision(backend) as setting:
+        before = setting()
+        W = eckart.reconstruct(factors)
+        assert setting() == before
+    assert_within(backend.to_numpy(W), expected, dtype="float32", size=64, scale=2.0)
+
+
+class reduced_precision:
+    """The library multiplies float32 in TF32 or bfloat16 inside."""
+
+    def __init__(self, backend):
+        self.library = sys.modules[backend.library] if backend.library in ("torch", "jax") else None
+
+    def __enter__(self):
+        if self.library is None:
+            return lambda: None
+        if self.library.__name__ == "jax":
+            self.context = self.library.default_matmul_precision("bfloat16")
+            self.context.__enter__()
+            return lambda: self.library.config.jax_default_matmul_precision
+        self.before = self.library.get_float32_matmul_precision()
+        self.library.set_float32_matmul_precision("medium")
+        return lambda: (
+            self.library.get_float32_matmul_precision(),
+            self.library.backends.cuda.matmul.fp32_precision,
+            self.library.backends.mkldnn.matmul.fp32_precision,
+        )
+
+    def __exit__(self, *error):
+        if self.library is None:
+            return
+        if self.library.__name__ == "jax":
+            self.context.__exit__(*error)
+        else:
+            self.library.set_float32_matmul_precision(self.before)

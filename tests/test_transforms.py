@@ -1,0 +1,144 @@
+"""The fixed-shape rule: inside jit, vmap and compile the width is the static rank."""
+
+import eckart
+import numpy as np
+import pytest
+import zoo
+from compare import assert_within
+
+
+def stack(backend, dtype, count=3):
+    S = np.asarray([3.0, 1.0, 0.5, 0.0])
+    A = np.stack([zoo.matrix(S, (6, 4), dtype=dtype, seed=seed) for seed in range(count)])
+    return backend.asarray(A, dtype), A, S
+
+
+WAYS = [
+    pytest.param("jit", marks=pytest.mark.needs("jit")),
+    pytest.param("compile", marks=pytest.mark.needs("compile")),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_traced_factors_are_the_eager_ones(backend, dtype, way):
+    """With the rank alone, tracing changes nothing."""
+    A = stack(backend, dtype)[0][0, ...]
+    bias = backend.asarray(np.ones(6), dtype)
+
+    def layer(A, bias):
+        factors = eckart.factorize(A, 2)
+        y = eckart.linear(A[0, :], factors, bias)
+        return eckart.truncated_svd(A, 2), factors, y, eckart.reconstruct(factors)
+
+    expected = layer(A, bias)
+    actual = getattr(backend, way)(layer)(A, bias)
+    assert isinstance(actual[0], eckart.SVD)
+    assert isinstance(actual[1], eckart.LowRank)
+    flat = [*actual[0], *actual[1], *actual[2:]], [*expected[0], *expected[1], *expected[2:]]
+    for one, other in zip(*flat, strict=True):
+        assert_within(
+            backend.to_numpy(one), backend.to_numpy(other), dtype=dtype, size=6, scale=9, units=8
+        )
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("rules", [{"rtol": 0.25}, {"atol": 0.7}, {"error": 0.2}], ids=str)
+def test_traced_width_is_the_rank_and_what_a_tolerance_drops_is_zero(backend, dtype, way, rules):
+    """A tracer has no rank to trim to: the dropped triplets are exactly zero."""
+    arrays, A, S = stack(backend, dtype)
+    kept = 2
+    for array, dense in (arrays[0, ...], A[0]), (arrays, A):
+        for rank, width in (3, 3), (None, 4), (1, 1):
+            traced = getattr(backend, way)(
+                lambda A, rank=rank: eckart.truncated_svd(A, rank, **rules)
+            )
+            U, values, Vh = (backend.to_numpy(part) for part in traced(array))
+            assert values.shape[-1] == width
+            assert not values[..., kept:].any()
+            assert not U[..., kept:].any()
+            assert not Vh[..., kept:, :].any()
+            number = min(kept, width)
+            remainder = np.linalg.norm(dense - (U * values[..., None, :]) @ Vh, axis=(-2, -1))
+            expected = np.full(remainder.shape, np.linalg.norm(S[number:]))
+            assert_within(remainder, expected, dtype=dtype, size=6, scale=3, units=8)
+
+
+@pytest.mark.needs("vmap")
+def test_mapped_results_are_those_of_the_stack(backend, dtype):
+    """vmap over matrices gives what one stacked call gives."""
+    arrays, A, _ = stack(backend, dtype)
+
+    def everything(A):
+        factors = eckart.factorize(A, 3, rtol=0.25)
+        S = eckart.singular_values(A)
+        return (
+            *eckart.truncated_svd(A, 2),
+            eckart.reconstruct(factors),
+            S,
+            eckart.matrix_rank(A),
+            eckart.stable_rank(A),
+            eckart.effective_rank(A),
+            eckart.select_rank(S, error=0.2),
+            eckart.truncation_error(S, 1),
+            eckart.hard_threshold(S, (6, 4)),
+        )
+
+    mapped = backend.vmap(everything)(arrays)
+    for one, other in zip(mapped, everything(arrays), strict=True):
+        assert_within(
+            backend.to_numpy(one), backend.to_numpy(other), dtype=dtype, size=6, scale=9, units=8
+        )
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_ranks_and_errors_can_be_traced(backend, dtype, way):
+    """Every function of the singular values works on abstract ones."""
+    A = stack(backend, dtype)[0]
+
+    def numbers(A):
+        S = eckart.singular_values(A)
+        rank = eckart.select_rank(S, error=0.2)
+        return (
+            eckart.matrix_rank(A),
+            rank,
+            eckart.stable_rank(A),
+            eckart.effective_rank(A),
+            eckart.truncation_error(S, rank, relative=True),
+            eckart.hard_threshold(S, (6, 4)),
+        )
+
+    for one, other in zip(getattr(backend, way)(numbers)(A), numbers(A), strict=True):
+        assert_within(
+            backend.to_numpy(one), backend.to_numpy(other), dtype=dtype, size=6, scale=4, units=8
+        )
+
+
+@pytest.mark.needs("jit")
+def test_traced_rank_is_refused(backend):
+    """A rank sets a shape: it must be static, and the sentence says so."""
+    A = backend.asarray(np.eye(3), "float32")
+    with pytest.raises(TypeError, match="`rank` must be an integer known before .* static"):
+        backend.jit(lambda A, rank: eckart.truncated_svd(A, rank))(A, 2)
+    static = backend.jit(lambda A, rank: eckart.truncated_svd(A, rank), static_argnums=1)
+    assert static(A, 2).rank == 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_traced_matrix_that_is_not_finite_stays_visible(backend, way):
+    """Values cannot be refused while traced: a NaN comes out as NaN, in its own matrix only."""
+    A = np.stack([np.eye(3), np.eye(3)])
+    A[1, 0, 0] = np.nan
+    for rules in {}, {"rtol": 0.1}, {"error": 0.1}:
+        traced = getattr(backend, way)(lambda A, rules=rules: eckart.truncated_svd(A, 2, **rules).S)
+        S = backend.to_numpy(traced(backend.asarray(A, "float32")))
+        assert np.isfinite(S[0]).all()
+        assert np.isnan(S[1]).all()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_factors_pass_through_a_transformation(backend, way):
+    """A LowRank goes in and an SVD comes out, as pytrees."""
+    factors = eckart.factorize(backend.asarray(np.diag([3.0, 2.0, 1.0]), "float32"), 2)
+    result = getattr(backend, way)(lambda factors: eckart.truncated_svd(factors, 1))(factors)
+    assert isinstance(result, eckart.SVD)
+    assert_within(backend.to_numpy(result.S), [3.0], dtype="float32", size=3, scale=3)

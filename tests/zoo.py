@@ -1,0 +1,60 @@
+"""Matrices whose singular values we chose, so that the right answer is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+SPECTRA = {
+    "power law": lambda k: 1.0 / np.arange(1, k + 1),
+    "exponential": lambda k: 10.0 ** -np.linspace(0, 6, k),
+    "step": lambda k: np.where(np.arange(k) < k // 2, 1.0, 1e-3),
+    "flat tail": lambda k: np.where(np.arange(k) < 2, 1.0, 0.01),
+    "stairs": lambda k: 2.0 ** -(np.arange(k) // 3),
+    "exact rank": lambda k: np.where(np.arange(k) < (k + 1) // 2, 1.0 / np.arange(1, k + 1), 0.0),
+    "identity": lambda k: np.ones(k),
+    "zero": lambda k: np.zeros(k),
+    "one value": lambda k: np.where(np.arange(k) < 1, 1.0, 0.0),
+}
+SHAPES = [(6, 6), (9, 4), (4, 9), (1, 5), (5, 1), (1, 1), (23, 17)]
+
+
+def orthonormal(m: int, k: int, *, seed: int, complex_: bool) -> Any:
+    """Orthonormal columns, Haar-distributed."""
+    rng = np.random.default_rng(seed)
+    G = rng.standard_normal((m, k))
+    if complex_:
+        G = G + 1j * rng.standard_normal((m, k))
+    return np.linalg.qr(G)[0]
+
+
+def matrix(S: Any, shape: tuple[int, int], *, dtype: str, seed: int = 0) -> Any:
+    """A NumPy matrix in double precision with these singular values and random vectors."""
+    m, n = shape
+    complex_ = dtype.startswith("complex")
+    U = orthonormal(m, len(S), seed=seed, complex_=complex_)
+    V = orthonormal(n, len(S), seed=seed + 1, complex_=complex_)
+    return (U * S) @ V.conj().T
+
+
+def rounded(A: Any, dtype: str) -> Any:
+    """`A` as `dtype` holds it, again in double precision: what a library really gets."""
+    if dtype == "bfloat16":
+        bits = np.asarray(A, np.float32).view(np.uint32)
+        nearest = bits + 0x7FFF + ((bits >> 16) & 1)
+        return (nearest & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(np.float64)
+    narrow = np.asarray(A).astype(dtype)
+    return narrow.astype(np.complex128 if np.iscomplexobj(narrow) else np.float64)
+
+
+def hilbert(n: int) -> Any:
+    """Hilbert matrix: singular values that fall to rounding noise at once."""
+    i = np.arange(n)
+    return 1.0 / (i[:, None] + i + 1)
+
+
+def kahan(n: int, theta: float = 1.2) -> Any:
+    """Kahan matrix: triangular, no small diagonal entry, one tiny singular value."""
+    s, c = np.sin(theta), np.cos(theta)
+    return np.diag(s ** np.arange(n)) @ (np.eye(n) - c * np.triu(np.ones((n, n)), 1))
