@@ -71,6 +71,15 @@ class Backend:
             return array.detach().cpu().numpy()
         return array.get() if self.library == "cupy" else np.asarray(array)
 
+    def devices(self) -> list[Any]:
+        """Every device that can be had here, among them some that only look like one."""
+        if self.library == "array_api_strict":
+            return [self.xp.Device(name) for name in ("CPU_DEVICE", "device1", "no_float64")]
+        if self.library == "jax":
+            return list(importlib.import_module("jax").devices())
+        here = array_api_compat.device(self.asarray(0.0))
+        return [here, self.xp.device("meta")] if self.library == "torch" else [here]
+
     def jit(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """The library's compiled function with abstract values."""
         return importlib.import_module("jax").jit(function, **options)

@@ -34,5 +34,6 @@ def assert_within(
     distance = np.max(np.abs(actual - expected), initial=0.0)
     bound = units * size * EPS[dtype] * scale
     assert distance <= bound, (
-        f"distance {distance:.3g} exceeds {bound:.3g} = {units} * {size} * eps({dtype}) * {scale:.3g}"
+        f"distance {distance:.3g} exceeds {bound:.3g} = "
+        f"{units} * {size} * eps({dtype}) * {scale:.3g}"
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import backends
 import pytest
+
+import backends
 
 pytest.register_assert_rewrite("compare")
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from compare import EPS, assert_within
 
 pytestmark = pytest.mark.numpy_only

@@ -2,9 +2,10 @@
 
 import math
 
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 from compare import assert_within
 
 
@@ -80,7 +81,7 @@ def test_linear_of_a_stack_takes_a_vector_a_matrix(backend, dtype):
 
 
 def test_factors_times_matrix_is_the_product(backend, dtype):
-    """factors @ X without the dense matrix, for vectors, matrices and stacks."""
+    """The dense product without the dense matrix, for vectors, matrices and stacks."""
     for stack in (), (3,):
         factors, W = low_rank(backend, dtype, stack=stack)
         for shape in (5,), (5, 4), (3, 5, 2):
@@ -101,7 +102,7 @@ def test_matrix_times_factors_is_the_product(backend, dtype):
 
 
 def test_sum_is_exact_and_its_rank_is_the_sum_of_the_ranks(backend, dtype):
-    """add concatenates: the matrix is the weighted sum of the terms."""
+    """Concatenation: the matrix is the weighted sum of the terms."""
     one, first = low_rank(backend, dtype, r=2, seed=1)
     two, second = low_rank(backend, dtype, r=3, seed=2)
     total = eckart.add(one, two, eckart.truncated_svd(two, 3), weights=[1, -2.5, 0.5])

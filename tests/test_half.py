@@ -1,8 +1,9 @@
 """Half precision: computed in float32, returned as it came."""
 
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 import zoo
 from compare import EPS, assert_within
 

@@ -1,11 +1,12 @@
 """Theorems that hold for every matrix, on matrices that hypothesis looks for."""
 
-import eckart
 import numpy as np
-import zoo
-from compare import assert_within
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import eckart
+import zoo
+from compare import assert_within
 
 # JAX compiles each new shape, so a first run is slow; and the fixtures are those of the session.
 settings.register_profile(

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import array_api_compat
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 from compare import assert_within
 
 
@@ -14,25 +15,26 @@ def real(dtype):
     return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
 
 
-def results(backend, dtype):
+def results(A, dtype):
     """Every array that the public functions return, and the dtype each should have."""
-    A = backend.asarray(np.diag([3.0, 2.0, 1.0])[:, :2] + 0.5, dtype)
     S = eckart.singular_values(A)
-    svd, factors = eckart.truncated_svd(A, 1), eckart.factorize(A, 1)
+    svd, factors = eckart.truncated_svd(A, 1), eckart.factorize(A, 1, error=0.1)
     yield from ((array, dtype) for array in (svd.U, svd.Vh, *factors))
     yield from ((array, dtype) for array in map(eckart.reconstruct, (svd, factors)))
     yield from ((array, dtype) for array in eckart.add(svd, factors))
+    yield from ((array, dtype) for array in eckart.factorize(factors, 2))
     yield eckart.linear(A[0, :], factors, A[:, 0]), dtype
     yield factors @ A[0, :], dtype
     for array in (
         svd.S,
         S,
+        eckart.singular_values(factors),
         eckart.stable_rank(A),
         eckart.effective_rank(A),
         eckart.truncation_error(S, 1),
-        eckart.truncation_error(S, 1, norm="spectral", relative=True),
-        eckart.hard_threshold(S, (3, 2)),
-        eckart.hard_threshold(S, (3, 2), noise=0.1),
+        eckart.truncation_error(S, eckart.matrix_rank(A), norm="spectral", relative=True),
+        eckart.hard_threshold(S, A.shape),
+        eckart.hard_threshold(S, A.shape, noise=0.1),
     ):
         yield array, real(dtype)
     for array in eckart.matrix_rank(A), eckart.select_rank(S, error=0.1):
@@ -41,14 +43,25 @@ def results(backend, dtype):
 
 def test_results_are_arrays_of_the_library_on_the_device_in_the_dtype(backend, dtype, xp):
     """Arrays of your library in, arrays of your library out, where they were, as they were."""
-    where = array_api_compat.device(backend.asarray(np.eye(2), dtype))
-    for array, expected in results(backend, dtype):
+    A = backend.asarray(np.diag([3.0, 2.0, 1.0])[:, :2] + 0.5, dtype)
+    where = array_api_compat.device(A)
+    for array, expected in results(A, dtype):
         assert array_api_compat.array_namespace(array) is xp
         assert array_api_compat.device(array) == where
         if expected is None:
             assert xp.isdtype(array.dtype, "integral")
         else:
             assert array.dtype == backend.dtype(expected)
+
+
+def test_results_stay_on_a_device_that_is_not_the_default(backend, xp):
+    """A creation without ``device=`` would leave it: devices that only look like one notice."""
+    for where in backend.devices():
+        A = xp.asarray(np.vander(np.linspace(1, 2, 6))[:, :2].astype(np.float32), device=where)
+        stack = xp.stack([A, A])
+        found = [array for array, _ in results(A, "float32")]
+        found += eckart.truncated_svd(stack, 1, error=0.1)
+        assert {str(array_api_compat.device(array)) for array in found} == {str(where)}
 
 
 def test_arguments_are_not_written_to(backend, dtype):
@@ -79,7 +92,7 @@ def test_names_are_those_of_the_contents_page():
 
 @pytest.mark.numpy_only
 def test_import_brings_no_framework():
-    """import eckart imports NumPy and array-api-compat, nothing heavier."""
+    """It imports NumPy and array-api-compat, nothing heavier."""
     code = (
         "import sys, eckart; "
         "print(*({'torch', 'jax', 'cupy', 'dask', 'scipy', 'click', 'rich'} & set(sys.modules)))"
@@ -105,14 +118,14 @@ def test_products_ignore_the_library_s_reduced_precision(backend):
     B, A = rng.standard_normal((256, 64)), rng.standard_normal((64, 256))
     factors = eckart.LowRank(backend.asarray(B, "float32"), backend.asarray(A, "float32"))
     expected = B.astype(np.float32).astype(float) @ A.astype(np.float32).astype(float)
-    with reduced_precision(backend) as setting:
+    with ReducedPrecision(backend) as setting:
         before = setting()
         W = eckart.reconstruct(factors)
         assert setting() == before
     assert_within(backend.to_numpy(W), expected, dtype="float32", size=64, scale=2.0)
 
 
-class reduced_precision:
+class ReducedPrecision:
     """The library multiplies float32 in TF32 or bfloat16 inside."""
 
     def __init__(self, backend):

@@ -1,8 +1,9 @@
 """Ranks: numerical, stable, effective, and the one that pays."""
 
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 import zoo
 from compare import EPS, assert_within
 

@@ -1,8 +1,9 @@
 """The truncated SVD is the best approximation, on every spectrum of the zoo."""
 
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 import zoo
 from compare import EPS, assert_within
 

@@ -1,8 +1,9 @@
 """The rules that choose a rank, and the error that a rank has."""
 
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 import zoo
 from compare import assert_within
 

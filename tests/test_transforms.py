@@ -1,8 +1,9 @@
 """The fixed-shape rule: inside jit, vmap and compile the width is the static rank."""
 
-import eckart
 import numpy as np
 import pytest
+
+import eckart
 import zoo
 from compare import assert_within
 
@@ -65,8 +66,8 @@ def test_traced_width_is_the_rank_and_what_a_tolerance_drops_is_zero(backend, dt
 
 @pytest.mark.needs("vmap")
 def test_mapped_results_are_those_of_the_stack(backend, dtype):
-    """vmap over matrices gives what one stacked call gives."""
-    arrays, A, _ = stack(backend, dtype)
+    """Mapping over matrices gives what one stacked call gives."""
+    arrays = stack(backend, dtype)[0]
 
     def everything(A):
         factors = eckart.factorize(A, 3, rtol=0.25)
@@ -117,7 +118,7 @@ def test_ranks_and_errors_can_be_traced(backend, dtype, way):
 def test_traced_rank_is_refused(backend):
     """A rank sets a shape: it must be static, and the sentence says so."""
     A = backend.asarray(np.eye(3), "float32")
-    with pytest.raises(TypeError, match="`rank` must be an integer known before .* static"):
+    with pytest.raises(TypeError, match=r"`rank` must be an integer known before .* static"):
         backend.jit(lambda A, rank: eckart.truncated_svd(A, rank))(A, 2)
     static = backend.jit(lambda A, rank: eckart.truncated_svd(A, rank), static_argnums=1)
     assert static(A, 2).rank == 2

@@ -6,8 +6,9 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 
-import eckart
 import numpy as np
+
+import eckart
 
 
 def paired_ratio(ours: Callable[[], object], theirs: Callable[[], object], calls: int) -> float:
