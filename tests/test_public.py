@@ -112,8 +112,20 @@ def test_byte_order_and_strides_do_not_matter():
             assert one.dtype == same.dtype
 
 
-def test_products_ignore_the_library_s_reduced_precision(backend):
+def test_products_ignore_the_library_s_reduced_precision(backend, monkeypatch):
     """Whatever the user set, products are exact to float32, and the setting stays."""
+    multiply, inside = backend.xp.matmul, []
+
+    def spy(*arrays, **keywords):
+        if backend.library == "torch":
+            settings = sys.modules["torch"].backends
+            inside.append(settings.cuda.matmul.fp32_precision == "ieee")
+            inside.append(settings.mkldnn.matmul.fp32_precision == "ieee")
+        if backend.library == "jax":
+            inside.append(keywords == {"precision": "highest"})
+        return multiply(*arrays, **keywords)
+
+    monkeypatch.setattr(backend.xp, "matmul", spy)
     rng = np.random.default_rng(0)
     B, A = rng.standard_normal((256, 64)), rng.standard_normal((64, 256))
     factors = eckart.LowRank(backend.asarray(B, "float32"), backend.asarray(A, "float32"))
@@ -123,6 +135,8 @@ def test_products_ignore_the_library_s_reduced_precision(backend):
         W = eckart.reconstruct(factors)
         assert setting() == before
     assert_within(backend.to_numpy(W), expected, dtype="float32", size=64, scale=2.0)
+    assert all(inside)
+    assert bool(inside) == (backend.library in ("torch", "jax"))
 
 
 class ReducedPrecision:

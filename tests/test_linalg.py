@@ -1,0 +1,44 @@
+"""The floor below every algorithm: scaling, and decompositions that behave the same."""
+
+import numpy as np
+import pytest
+
+from compare import EPS, assert_within
+from eckart import _linalg
+
+
+@pytest.mark.parametrize("exponent", [-1.0, -0.6, 0.0, 0.6, 0.99])
+def test_normalized_entries_have_squares_in_range(backend, dtype, exponent):
+    """Squares neither overflow nor vanish, and the power is undone exactly."""
+    largest = 2.0 ** (127 if dtype in ("float32", "complex64") else 1023)
+    tiny = largest**exponent if exponent > -1 else 4 / largest
+    A = np.asarray([[tiny, -tiny / 2], [0.0, tiny / 4]])
+    scaled, power = (
+        backend.to_numpy(part) for part in _linalg.normalized(backend.asarray(A, dtype))
+    )
+    modulus = np.abs(scaled.astype(complex)).max()
+    assert largest**-0.45 < modulus < largest**0.45
+    assert power.shape == (1, 1)
+    assert np.all(scaled.real / power == A)
+    assert np.log2(float(power[0, 0])) % 1 == 0
+
+
+def test_matrix_that_is_not_finite_is_marked_in_its_own_power(backend, dtype):
+    """Zeros to decompose and a NaN to multiply by, leaving the rest of the stack alone."""
+    A = np.stack([np.eye(2), np.full((2, 2), np.inf), np.asarray([[1.0, np.nan], [0.0, 1.0]])])
+    scaled, power = (
+        backend.to_numpy(part) for part in _linalg.normalized(backend.asarray(A, dtype))
+    )
+    assert np.isnan(power[:, 0, 0]).tolist() == [False, True, True]
+    assert_within(scaled, np.stack([np.eye(2), *np.zeros((2, 2, 2))]), dtype=dtype, size=0)
+
+
+def test_product_keeps_the_precision_of_its_arguments(backend, dtype):
+    """One rounding an addition, as the dtype promises."""
+    rng = np.random.default_rng(0)
+    A, B = rng.standard_normal((30, 40)).astype("float32"), rng.standard_normal((40, 20))
+    B = B.astype("float32")
+    product = _linalg.matmul(backend.asarray(A, dtype), backend.asarray(B, dtype))
+    bound = np.abs(A.astype(float)) @ np.abs(B.astype(float))
+    error = np.abs(backend.to_numpy(product) - A.astype(float) @ B.astype(float))
+    assert np.all(error <= 40 * EPS[dtype] * bound)
