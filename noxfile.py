@@ -58,8 +58,8 @@ def minimums(session: nox.Session) -> None:
     """Run the NumPy suite on the lowest versions that the project declares."""
     extras = PROJECT["project"]["optional-dependencies"]
     declared = [*PROJECT["project"]["dependencies"], *extras["cli"], *extras["plot"]]
-    session.install(*(pin.replace(">=", "==") for pin in declared), ".[cli,plot]")
-    install(session, "test")
+    lowest = [pin.replace(">=", "==") for pin in declared]
+    session.install(*lowest, *nox.project.dependency_groups(PROJECT, "test"), ".[cli,plot]")
     run_suite(session, "numpy")
 
 

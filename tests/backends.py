@@ -108,8 +108,9 @@ def load(name: str) -> Backend:
         library = importlib.import_module(row["module"])
     except ImportError as error:
         raise MissingBackendError(f"--backend={name} needs {row['module']}: {error}.") from error
+    device = _device(name, library, row.get("device"))
     xp = array_api_compat.array_namespace(library.asarray(0.0))
-    return Backend(name, xp, _device(name, library, row.get("device")), frozenset(row["lacks"]))
+    return Backend(name, xp, device, frozenset(row["lacks"]))
 
 
 def _device(name: str, library: Any, kind: str | None) -> Any:
