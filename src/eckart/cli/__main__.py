@@ -1,0 +1,5 @@
+"""``python -m eckart.cli``."""
+
+from eckart.cli import main
+
+main()

@@ -1,0 +1,155 @@
+"""The commands, their options and the order of what they do."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.measure import Measurement
+
+from eckart.cli.refusal import Refusal
+from eckart.cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from eckart.cli.files import Tensor
+
+
+class _Group(click.Group):
+    """Commands that end in a sentence whatever stops them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+        except MemoryError:
+            raise Refusal(
+                "one matrix at a time must fit in memory, several times over, but one did not. "
+                "Choose smaller ones with `--name`."
+            ) from None
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="eckart")
+def command() -> None:
+    """Rank, truncated SVD and low-rank factors of matrices."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a character gets a question mark, not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+@command.command()
+@click.option(
+    "--backend",
+    type=click.Choice(["numpy", "torch", "jax"]),
+    default="numpy",
+    show_default=True,
+    help="Library whose arrays to compute with.",
+)
+def demo(backend: str) -> None:
+    """Explain low-rank adaptation (LoRA) step by step, every number measured."""
+    from eckart.cli.demo import page
+
+    for line in page(backend):
+        click.echo(line)
+
+
+def _share(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    if value is None or 0 <= value <= 1:
+        return value
+    raise click.BadParameter(
+        f"it must be between 0 and 1, got {value}. It is relative: 0.1 keeps 99 % of the energy."
+    )
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", metavar="PATTERN", help="Only tensors named so, for example '*.weight'.")
+@click.option("--rank", type=click.IntRange(min=0), help="Show the error of this rank.")
+@click.option(
+    "--error",
+    type=float,
+    callback=_share,
+    help="Show the rank for this relative Frobenius error; with --rank, the smaller rank.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+@click.option(
+    "--plot", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw the spectra."
+)
+def inspect(
+    file: Path,
+    name: str | None,
+    rank: int | None,
+    error: float | None,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """Measure the rank of every matrix in FILE, a .npy, .npz or .safetensors.
+
+    Shows the numerical, stable and effective rank; the rank that keeps 90, 95 and 99 % of the
+    energy, and the parameters that two factors of that rank save; and the break-even rank, the
+    largest at which factors save any. A tensor of more than two axes is taken as a matrix of its
+    first axis against the rest.
+    """
+    from eckart.cli import report, table
+    from eckart.cli.files import tensors_in
+    from eckart.cli.plots import drawing
+    from eckart.cli.progress import tracked
+
+    picture = nullcontext() if plot is None else drawing(plot)
+    with picture as draw, tensors_in(file) as tensors:
+        chosen = [tensor for tensor in tensors if name is None or fnmatchcase(tensor.name, name)]
+        if tensors and not chosen:
+            raise Refusal(
+                f"`--name` must match a tensor of `{file}`, got '{name}'. "
+                f"The first of its {len(tensors)} is '{printable(tensors[0].name)}'."
+            )
+        matrices = [tensor for tensor in chosen if tensor.excluded is None]
+        if not matrices:
+            raise Refusal(
+                f"`{file}` must hold a matrix of floating-point numbers, but none of the "
+                f"{len(chosen)} tensors is one{_reasons(chosen, ': ')}. Choose or convert others."
+            )
+        with closing(tracked(matrices)) as steps:
+            found = [report.facts(each, each.load(), rank=rank, error=error) for each in steps]
+        if draw is not None:
+            draw(found)
+
+    if as_json:
+        click.echo(report.as_json(found))
+    else:
+        # A file or a pipe has no width to fold to.
+        wide = None if sys.stdout.isatty() else 10_000
+        show(table.table(found), Console(highlight=False, width=wide))
+        for note in table.notes(found):
+            click.echo(note)
+    for facts in found:
+        if facts.refusal is not None:
+            click.echo(f"{printable(facts.tensor.name)}: {facts.refusal}", err=True)
+    if len(matrices) < len(chosen):
+        number = len(chosen) - len(matrices)
+        click.echo(f"Skipped {number} of {len(chosen)} tensors: {_reasons(chosen)}.", err=True)
+
+
+def _reasons(tensors: Sequence[Tensor], prefix: str = "") -> str:
+    """Why tensors are no matrices, counted: ``63 with fewer than two axes, 1 of dtype int64``."""
+    counts = Counter(tensor.excluded for tensor in tensors if tensor.excluded is not None)
+    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
+    return prefix + reasons if reasons else ""
+
+
+def show(lines: Table, console: Console) -> None:
+    """Print a table, its names folded; a terminal too narrow for the numbers wraps them itself."""
+    console.width = max(console.width, Measurement.get(console, console.options, lines).minimum)
+    console.print(lines)
+    console.print()

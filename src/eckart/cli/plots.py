@@ -1,0 +1,130 @@
+"""The picture of the spectra."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from eckart.cli.refusal import Refusal
+from eckart.cli.report import Array, Facts
+from eckart.cli.text import elided, printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Of more matrices in a panel only the first and the last are in its legend.
+_LISTED = 8
+
+Draw: TypeAlias = Callable[[Sequence[Facts]], None]
+
+
+@contextmanager
+def drawing(path: Path) -> Iterator[Draw]:
+    """A function that draws into `path`; what cannot be written is refused on entering.
+
+    The file appears, or is replaced, all at once when the context ends well.
+    """
+    if find_spec("matplotlib") is None:
+        raise Refusal(
+            "`--plot` needs Matplotlib, which is not installed. "
+            "Install the extra with pip install 'eckart[plot]'."
+        )
+    path = _writable(path)
+    # Beside the file, because only within one file system is a replacement atomic.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        stream = part.open("xb")
+    except OSError as error:
+        raise _refusal(path, f"{part.parent} cannot be written: {error.strerror}") from None
+    try:
+        with stream:
+            yield lambda found: _draw(found, stream)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _writable(path: Path) -> Path:
+    path = path.resolve()
+    if path.suffix.lower() != ".png":
+        raise _refusal(path, "it is not called so")
+    if not path.parent.is_dir():
+        raise _refusal(path, f"{path.parent} is no directory")
+    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
+        raise _refusal(path, "what is there is no file that you may replace")
+    return path
+
+
+def _refusal(path: Path, why: str) -> Refusal:
+    return Refusal(
+        f"`--plot` must name a .png file that can be written, got `{path}`, but {why}. "
+        "Choose another path."
+    )
+
+
+def _draw(found: Sequence[Facts], stream: IO[bytes]) -> None:
+    """A panel for each kind of matrix, a curve for each matrix: forty in one panel tell nothing."""
+    from matplotlib.figure import Figure
+
+    kinds: dict[str, list[Facts]] = {}
+    for facts in (facts for facts in found if _drawn(facts).size):
+        kinds.setdefault(re.sub(r"\d+", "*", facts.tensor.name), []).append(facts)
+    columns = min(3, max(1, len(kinds)))
+    rows = math.ceil(max(1, len(kinds)) / columns)
+    height = 2.6 * rows + 0.6
+    figure = Figure(figsize=(3.2 * max(2, columns), height), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for panel, (kind, members) in zip(panels, kinds.items(), strict=False):
+        _panel(panel, kind, members)
+    for panel in panels[len(kinds) :]:
+        panel.remove()
+    title = "Singular values S[j] / S[0]; a dot marks a numerical rank that is not full"
+    figure.suptitle(title, fontsize=9)
+    figure.supxlabel("j", fontsize=9)
+    # A picture higher than 2**16 pixels cannot be drawn; long before that nobody looks at it.
+    figure.savefig(stream, format="png", dpi=min(150, 2**14 / height))
+
+
+def _drawn(facts: Facts) -> Array:
+    """The singular values to draw; what is smaller still is zero in every format."""
+    S = np.zeros(0) if facts.S is None else facts.S
+    return S[S > 2.0**-60 * S[:1]]
+
+
+def _panel(panel: Axes, kind: str, members: Sequence[Facts]) -> None:
+    """The matrices whose names differ only in their numbers, dark to light in their order."""
+    from matplotlib import colormaps
+    from matplotlib.ticker import MaxNLocator
+
+    last = len(members) - 1
+    for i, facts in enumerate(members):
+        S = _drawn(facts)
+        numbers = ".".join(re.findall(r"\d+", facts.tensor.name))
+        (curve,) = panel.plot(
+            range(S.size),
+            S / S[:1],
+            color=colormaps["viridis"](0.9 * i / max(1, last)),
+            linewidth=1,
+            label=numbers if len(members) <= _LISTED or i in (0, last) else None,
+        )
+        rank = facts.measured.rank if facts.measured else 0
+        if 0 < rank < min(facts.tensor.matrix_shape):
+            panel.plot(rank - 1, S[rank - 1] / S[0], "o", color=curve.get_color(), markersize=4)
+    panel.set_yscale("log")
+    # Fonts lack most characters beyond ASCII, and a $ would begin a formula.
+    name = kind if last else members[0].tensor.name
+    title = elided(printable(name).encode("ascii", "backslashreplace").decode(), 46)
+    panel.set_title(title, fontsize=7, parse_math=False)
+    panel.tick_params(labelsize=7)
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    panel.grid(alpha=0.3)
+    if last:
+        panel.legend(fontsize=6, ncols=2, loc="lower left", handlelength=1)

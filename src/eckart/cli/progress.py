@@ -1,0 +1,49 @@
+"""A progress bar for those who wait at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from threading import Timer
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from eckart.cli.files import Tensor
+from eckart.cli.text import elided, printable
+
+_MOMENT = 1.0  # seconds
+
+
+def tracked(tensors: Sequence[Tensor]) -> Generator[Tensor]:
+    """`tensors` one by one, with a bar on stderr once they take longer than a moment."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield from tensors
+        return
+    bar = Progress(
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+        transient=True,
+    )
+    task = bar.add_task("", total=sum(map(_cost, tensors)))
+    # The first matrix may be the slow one, so the bar cannot wait for a step to appear.
+    timer = Timer(_MOMENT, bar.start)
+    timer.start()
+    try:
+        for tensor in tensors:
+            bar.update(task, description=elided(printable(tensor.name), 40))
+            yield tensor
+            bar.advance(task, _cost(tensor))
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
+
+
+def _cost(tensor: Tensor) -> int:
+    """Multiplications of a decomposition, up to a factor."""
+    m, n = tensor.matrix_shape
+    return m * n * min(m, n)
