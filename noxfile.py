@@ -82,7 +82,11 @@ def docs(session: nox.Session) -> None:
     session.run(
         "sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html"
     )
-    session.run("sphinx-build", "-W", "-b", "doctest", "docs", "docs/_build/doctest")
+    for builder in "html", "doctest":
+        session.run(
+            *("sphinx-build", "-W", "--keep-going", "-n", "-b", builder),
+            *("-d", "docs/_build/doctrees", "docs", f"docs/_build/{builder}"),
+        )
 
 
 @nox.session

@@ -158,3 +158,64 @@ def test_rank_zero_factors_are_the_zero_matrix(backend, dtype):
         dtype,
     )
     assert eckart.add(factors, none).rank == 3
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e-8, 1e8, 1e15])
+def test_small_and_large_factors_round_trip(backend, dtype, scale):
+    """A matrix and its own factorization have the same rank and singular values."""
+    scale = scale**2 if dtype in ("float32", "complex64") else scale**20
+    A = backend.asarray(scale * np.diag([1.0, 0.1, 0.0]), dtype)
+    factors = eckart.factorize(A, 2)
+    assert int(eckart.matrix_rank(factors)) == 2
+    for S in eckart.singular_values(factors), eckart.truncated_svd(factors, 3).S:
+        actual = backend.to_numpy(S).astype(float) / scale
+        assert_within(actual, [1.0, 0.1, 0.0], dtype=dtype, size=4)
+
+
+def test_graded_factors_lose_no_column(backend, dtype):
+    """Columns graded over the whole range against their rows: the product is diag(1, 1, 0)."""
+    big, small = (1e15, 1e-20) if dtype in ("float32", "complex64") else (1e150, 1e-150)
+    B = np.asarray([[big, 0], [0, small], [0, 0]])
+    A = np.asarray([[1 / big, 0, 0], [0, 1 / small, 0]])
+    factors = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(A, dtype))
+    assert_within(
+        backend.to_numpy(eckart.singular_values(factors)), [1.0, 1.0, 0.0], dtype=dtype, size=4
+    )
+
+
+def test_shared_factor_is_shared_by_the_stack(backend, dtype):
+    """One B with many A, or many with one, or one U and Vh with many S: the stacks broadcast."""
+    stacked, _ = low_rank(backend, dtype, stack=(4,))
+    single, _ = low_rank(backend, dtype)
+    S = backend.asarray(
+        np.ones((4, 3)), dtype.replace("complex64", "float32").replace("complex128", "float64")
+    )
+    x = backend.asarray(random((4, 5), dtype, 2), dtype)
+    for factors in (
+        eckart.LowRank(single.B, stacked.A),
+        eckart.LowRank(stacked.B, single.A),
+        eckart.SVD(single.B, S, single.A),
+    ):
+        W = backend.to_numpy(eckart.reconstruct(factors))
+        assert tuple(factors.shape) == W.shape == (4, 7, 5)
+        assert factors.dense_size == 140
+        expected = (W @ backend.to_numpy(x)[..., None])[..., 0]
+        close(backend, eckart.linear(x, factors), expected, dtype)
+        cut = eckart.truncated_svd(factors, 3)
+        close(backend, eckart.reconstruct(cut), W, dtype)
+
+
+def test_factors_are_no_tuple_of_numbers(backend):
+    """What would join, repeat or stack the parts is refused by name; a list still takes them."""
+    factors, _ = low_rank(backend, "float32", 3, 3, 3)
+    for wrong, name in (
+        (lambda: factors + factors, r"eckart\.add"),
+        (lambda: 2 * factors, r"eckart\.add"),
+        (lambda: factors * 2, r"eckart\.add"),
+        (lambda: np.asarray(factors), r"eckart\.reconstruct"),
+    ):
+        with pytest.raises(TypeError, match=name):
+            wrong()
+    parts = []
+    parts += factors
+    assert len(parts) == 2

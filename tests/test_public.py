@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import array_api_compat
 import numpy as np
@@ -83,9 +84,8 @@ def test_same_call_gives_the_same_bits(backend, dtype):
 @pytest.mark.numpy_only
 def test_names_are_those_of_the_contents_page():
     """Every public name is there, documented, with an example that runs."""
-    assert sorted(eckart.__all__) == eckart.__all__ or set(eckart.__all__) == {
-        name for name in vars(eckart) if not name.startswith("_")
-    }
+    public = {name for name in vars(eckart) if not name.startswith("_")}
+    assert public - {"cli"} == set(eckart.__all__)
     for name in eckart.__all__:
         assert ">>> " in getattr(eckart, name).__doc__, name
 
@@ -137,6 +137,30 @@ def test_products_ignore_the_library_s_reduced_precision(backend, monkeypatch):
     assert_within(backend.to_numpy(W), expected, dtype="float32", size=64, scale=2.0)
     assert all(inside)
     assert bool(inside) == (backend.library in ("torch", "jax"))
+
+
+@pytest.mark.needs("compile")
+def test_products_ignore_autocast(backend):
+    """Training code runs under autocast: the factors are still those of the matrix."""
+    torch = sys.modules["torch"]
+    A = backend.asarray(np.random.default_rng(0).standard_normal((40, 40)), "float32")
+    factors = eckart.factorize(A, 5)
+    expected = backend.to_numpy(eckart.reconstruct(factors)), eckart.truncated_svd(factors, 5)
+    with torch.autocast(A.device.type, dtype=torch.bfloat16):
+        W, svd = eckart.reconstruct(factors), eckart.truncated_svd(factors, 5)
+    assert_within(backend.to_numpy(W), expected[0], dtype="float32", size=1)
+    assert_within(backend.to_numpy(svd.U), backend.to_numpy(expected[1].U), dtype="float32", size=1)
+
+
+@pytest.mark.needs("compile")
+def test_precision_settings_survive_threads(backend):
+    """The last of many threads to multiply puts the user's settings back."""
+    factors = eckart.factorize(backend.asarray(np.eye(8), "float32"), 4)
+    with ReducedPrecision(backend) as setting:
+        before = setting()
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: eckart.reconstruct(factors), range(400)))
+        assert setting() == before
 
 
 class ReducedPrecision:

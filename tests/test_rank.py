@@ -36,6 +36,16 @@ def test_default_tolerance_is_the_longer_side_times_eps(backend, dtype, shape):
     assert int(eckart.matrix_rank(backend.asarray(A, dtype))) == 3
 
 
+@pytest.mark.parametrize("tolerance", [1e300, float("inf")])
+def test_zero_is_zero_at_any_tolerance(backend, dtype, tolerance):
+    """An infinite tolerance drops everything, and a zero matrix too."""
+    for A in np.zeros((3, 3)), np.eye(3):
+        array = backend.asarray(A, dtype)
+        for name in "rtol", "error":
+            assert eckart.truncated_svd(array, **{name: tolerance}).rank == 0
+        assert int(eckart.matrix_rank(array, rtol=tolerance)) == 0
+
+
 def test_rank_of_a_rounded_product_is_its_inner_length(backend, dtype):
     """The page that started it: a 10 by 10 matrix of rank 2 has rank 2."""
     rng = np.random.default_rng(0)

@@ -246,3 +246,35 @@ def test_singular_value_beyond_the_dtype_is_refused(backend, dtype):
         with pytest.raises(ValueError, match=f"largest singular value must fit .* in {dtype}"):
             function(A)
     assert int(eckart.matrix_rank(backend.asarray(np.full((3, 3), large / 4), dtype))) == 1
+
+
+def test_factors_of_two_dtypes_are_refused(backend):
+    """Nothing would say which is the dtype of the matrix."""
+    B, A = eye(backend), backend.asarray(np.eye(3), "complex64")
+    sentence = r"`A\.A` must have dtype float32 to go with `A\.B` of float32, got complex64"
+    with pytest.raises(TypeError, match=sentence):
+        eckart.truncated_svd(eckart.LowRank(B, A))
+    S = backend.asarray(np.ones(3), "complex64")
+    with pytest.raises(TypeError, match=r"`factors\.S` must have dtype float32"):
+        eckart.reconstruct(eckart.SVD(A, S, A))
+
+
+def test_tolerance_with_more_axes_than_the_stack_is_refused(backend):
+    """One matrix has one tolerance."""
+    tolerances = backend.asarray(np.asarray([0.9, 1e-8]), "float32")
+    for name in "rtol", "atol", "error":
+        with pytest.raises(ValueError, match=rf"`{name}` must have one number a matrix"):
+            eckart.truncated_svd(eye(backend), **{name: tolerances})
+
+
+def test_shape_that_is_no_sequence_is_refused(backend):
+    """A number is not a shape."""
+    with pytest.raises(TypeError, match=r"`shape` must be .* got int"):
+        eckart.break_even_rank(10)
+
+
+@pytest.mark.needs("compile")
+def test_sparse_tensor_is_refused(backend):
+    """A TypeError that says to make it dense."""
+    with pytest.raises(TypeError, match=r"`A` must be a dense array, got .*sparse_coo.*to_dense"):
+        eckart.truncated_svd(eye(backend).to_sparse(), 1)

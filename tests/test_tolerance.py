@@ -89,6 +89,15 @@ def test_truncation_error_takes_a_rank_a_matrix(backend, real_dtype, xp):
     )
 
 
+@pytest.mark.parametrize("integer", ["uint8", "uint16", "int8", "int64"])
+def test_ranks_may_be_any_integers(backend, integer, xp):
+    """Unsigned and small integers are ranks too."""
+    S = backend.asarray(np.asarray([4.0, 3.0, 0.0]), "float32")
+    ranks = xp.asarray(np.asarray([0, 1, 3], dtype="int32"), device=S.device)
+    curve = eckart.truncation_error(S, xp.astype(ranks, getattr(xp, integer)))
+    assert_within(backend.to_numpy(curve), [5.0, 3.0, 0.0], dtype="float32", size=3, scale=5.0)
+
+
 def test_no_values_have_no_error(backend, real_dtype):
     """An empty spectrum has rank 0 and error 0."""
     S = backend.asarray(np.zeros((2, 0)), real_dtype)

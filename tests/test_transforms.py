@@ -143,3 +143,13 @@ def test_factors_pass_through_a_transformation(backend, way):
     result = getattr(backend, way)(lambda factors: eckart.truncated_svd(factors, 1))(factors)
     assert isinstance(result, eckart.SVD)
     assert_within(backend.to_numpy(result.S), [3.0], dtype="float32", size=3, scale=3)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_rank_of_an_error_may_change_between_calls(backend, way):
+    """A rank that the compiler makes symbolic is still a rank."""
+    S = backend.asarray(np.asarray([4.0, 3.0, 0.0]), "float32")
+    options = {"static_argnums": 1} if way == "jit" else {}
+    traced = getattr(backend, way)(lambda S, r: eckart.truncation_error(S, r), **options)
+    for rank, error in (0, 5.0), (1, 3.0), (2, 0.0):
+        assert_within(backend.to_numpy(traced(S, rank)), error, dtype="float32", size=3, scale=5.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from numbers import Complex, Real
 from typing import Any, NoReturn
 
@@ -18,8 +18,10 @@ from eckart._namespace import (
     concrete_int,
     dtype_name,
     is_complex,
+    is_strided,
     library,
     namespace,
+    real_dtype,
 )
 
 
@@ -52,16 +54,36 @@ def _array(name: str, array: Any) -> Namespace:
     if isinstance(array, np.matrix | np.ma.MaskedArray):
         raise TypeError(
             f"`{name}` must be a plain array, got {_kind(array)}. "
-            "Convert it first, for example with np.asarray, and decide what masked entries mean."
+            "Convert it first, with np.asarray, or np.ma.filled where entries are masked."
         )
     try:
-        return namespace(array)
+        xp = namespace(array)
     except TypeError:
         raise TypeError(
             f"`{name}` must be an array of a library that follows the array API standard, such as "
             f"NumPy, PyTorch or JAX, got {_kind(array)}. "
             "Convert it first, for example with np.asarray."
         ) from None
+    if not is_strided(array):
+        raise TypeError(
+            f"`{name}` must be a dense array, got one of layout {array.layout}. "
+            "Convert it first, for example with its method to_dense."
+        )
+    return xp
+
+
+def one_precision(named: dict[str, Array]) -> None:
+    """Refuse factors of several dtypes, or singular values that are not real."""
+    (first, array), *others = named.items()
+    right = others[-1][0]
+    for name, other in others:
+        expected = array.dtype if name == right else real_dtype(array)
+        if other.dtype != expected:
+            raise TypeError(
+                f"`{name}` must have dtype {dtype_name(expected)} to go with `{first}` of "
+                f"{dtype_name(array.dtype)}, got {dtype_name(other.dtype)}. "
+                "Convert one of them first, for example with xp.astype."
+            )
 
 
 def _kind(value: object) -> str:
@@ -109,6 +131,8 @@ def stacks(left: str, A: tuple[int, ...], right: str, B: tuple[int, ...]) -> Non
 
 def matrix_shape(shape: Any) -> tuple[int, int]:
     """The last two lengths of a shape of a matrix or a stack."""
+    if not isinstance(shape, Iterable):
+        raise TypeError(f"`shape` must be (..., m, n), got {_kind(shape)}.")
     lengths = tuple(integer("shape", length) for length in shape)
     if len(lengths) < 2 or min(lengths) < 0:
         raise ValueError(f"`shape` must be (..., m, n), two lengths or more, got {tuple(shape)}.")
@@ -156,7 +180,10 @@ def refuse_factors(name: str, value: object) -> NoReturn:
 
 def integer(name: str, value: Any) -> int:
     """`value` as a Python integer."""
-    if not isinstance(value, bool | np.bool):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    boolean = isinstance(value, bool | np.bool) or "bool" in str(getattr(value, "dtype", ""))
+    if not boolean and getattr(value, "ndim", 0) == 0:
         try:
             return operator.index(value)
         except TypeError:
@@ -175,7 +202,7 @@ def rank(value: Any, limit: int, of: str) -> int:
     return number
 
 
-def largest_rank(shape: tuple[int, ...]) -> str:
+def rank_limit(shape: tuple[int, ...]) -> str:
     """How the limit of a rank reads for a matrix."""
     return f"min(m, n) = {min(shape[-2:])} for a matrix of shape {tuple(shape)}"
 
@@ -193,10 +220,17 @@ def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any
         if not number >= 0:
             raise ValueError(f"`{name}` must be at least 0, got {number}.")
         return number
-    xp = arrays(**{"the matrix": like, name: value})
+    if not hasattr(value, "dtype"):
+        raise TypeError(f"`{name}` must be a real number or an array, got {_kind(value)}.")
+    xp = arrays(**{"A": like, name: value})
     if is_complex(value):
         raise TypeError(f"`{name}` must be real, got {dtype_name(value.dtype)}.")
-    stacks(name, value.shape, "the matrix", stack)
+    stacks(name, value.shape, "A", stack)
+    if np.broadcast_shapes(value.shape, stack) != tuple(stack):
+        raise ValueError(
+            f"`{name}` must have one number a matrix, for a stack of shape {tuple(stack)}, "
+            f"got shape {tuple(value.shape)}."
+        )
     if not _holds(xp.all(value >= 0)):
         raise ValueError(f"`{name}` must be at least 0 everywhere, got a negative number or NaN.")
     return value
@@ -240,11 +274,12 @@ def ranks(value: Any, S: Array) -> Any:
     """One rank as an integer, or a rank per matrix as an array with a last axis of length one."""
     k = S.shape[-1]
     of = f"k = {k} for {k} singular values"
-    if isinstance(value, np.generic) or not hasattr(value, "dtype"):
+    if isinstance(value, int) or isinstance(value, np.generic) or not hasattr(value, "dtype"):  # noqa: SIM101  torch.compile does not trace a union here
         return rank(value, k, of)
     xp = _one_library({"S": S, "rank": value})
     if not dtype_name(value.dtype).startswith(("int", "uint")):
         raise TypeError(f"`rank` must have an integer dtype, got {dtype_name(value.dtype)}.")
+    value = xp.astype(value, xp.int32)  # PyTorch does not compare unsigned integers
     stacks("rank", value.shape, "S", S.shape[:-1])
     if not _holds(xp.all((value >= 0) & (value <= k))):
         raise ValueError(f"every entry of `rank` must be between 0 and {of}, got others.")

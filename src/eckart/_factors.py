@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -24,7 +24,9 @@ class Factors(tuple[Array, ...]):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the matrix, ``(..., m, n)``."""
-        return (*self[0].shape[:-1], self[-1].shape[-1])
+        left, *middle, right = self
+        stacks = [left.shape[:-2], *(S.shape[:-1] for S in middle), right.shape[:-2]]
+        return (*np.broadcast_shapes(*stacks), left.shape[-2], right.shape[-1])
 
     @property
     def dtype(self) -> DType:
@@ -50,6 +52,23 @@ class Factors(tuple[Array, ...]):
     def dense_size(self) -> int:
         """Number of entries of the matrix itself."""
         return math.prod(self.shape)
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse to become an array by the back door, as a stack of the factors."""
+        raise TypeError(
+            "factors are a matrix, not an array of their parts: form it with eckart.reconstruct, "
+            "or multiply by it with @."
+        )
+
+    def __add__(self, other: object) -> NoReturn:
+        """Refuse what would join tuples."""
+        raise TypeError("factors are not added with +: use eckart.add(one, other).")
+
+    def __mul__(self, other: object) -> NoReturn:
+        """Refuse what would repeat a tuple."""
+        raise TypeError("factors are not scaled with *: use eckart.add(factors, weights=[number]).")
+
+    __rmul__ = __mul__
 
     def __matmul__(self, X: Array) -> Array:
         """The matrix times `X`, shape (n,) or (..., n, p), without forming the matrix."""
@@ -145,12 +164,15 @@ def checked(name: str, factors: Any) -> Factors:
         for field, array in zip(factors._fields, factors, strict=True)  # type: ignore[attr-defined]
     }
     _checks.arrays(**fields)
+    _checks.one_precision(fields)
     left, *middle, right = fields
     _checks.matrix(left, factors[0])
     _checks.matrix(right, factors[-1])
     _checks.conformable(left, factors[0].shape, right, factors[-1].shape)
     for S in middle:
         _checks.trailing(S, fields[S], "r", factors.rank)
+        _checks.stacks(S, fields[S].shape[:-1], left, factors[0].shape[:-2])
+        _checks.stacks(S, fields[S].shape[:-1], right, factors[-1].shape[:-2])
     return factors
 
 
@@ -267,7 +289,7 @@ def linear(x: Array, factors: Factors, bias: Array | None = None, /) -> Array:
 
 
 def add(*terms: Factors, weights: Sequence[Any] | None = None) -> LowRank:
-    """Weighted sum of matrices given by factors, exact: the ranks add.
+    """Weighted sum of matrices given by factors, without forming any: the ranks add.
 
     Parameters
     ----------
@@ -293,6 +315,13 @@ def add(*terms: Factors, weights: Sequence[Any] | None = None) -> LowRank:
     See Also
     --------
     truncated_svd : Cuts such a sum back to a rank without ever forming it.
+
+    Notes
+    -----
+    Exact but for rounding ``weight * B`` (and the ``U * S`` of an SVD) to the dtype. Where terms
+    cancel, the sum is small beside its factors, and no later decomposition can tell it from their
+    rounding: its singular values are then uncertain by some ``max(m, n) * eps`` of the norms of
+    ``B`` and ``A``, multiplied.
 
     Examples
     --------
@@ -323,7 +352,10 @@ def add(*terms: Factors, weights: Sequence[Any] | None = None) -> LowRank:
         for i, (scale, (B, _)) in enumerate(zip(scales, pairs, strict=True))
     ]
     rights = [cast(A, computed) for _, A in pairs]
-    stack = np.broadcast_shapes(*(array.shape[:-2] for array in (*lefts, *rights)))
+    stack: tuple[int, ...] = ()
+    for name, array in zip((*named, *named), (*lefts, *rights), strict=True):
+        _checks.stacks(name, array.shape[:-2], "the other terms", stack)
+        stack = np.broadcast_shapes(stack, array.shape[:-2])
     B, A = (
         xp.concat([xp.broadcast_to(part, (*stack, *part.shape[-2:])) for part in parts], axis=axis)
         for parts, axis in ((lefts, -1), (rights, -2))

@@ -24,7 +24,7 @@ from eckart._namespace import (
 def matmul(A: Array, B: Array) -> Array:
     """Matrix product at the full precision of the dtype, whatever the user's settings are."""
     xp = namespace(A, B)
-    with full_precision(xp):
+    with full_precision(A):
         return xp.matmul(A, B, **precision_keywords(xp))
 
 
@@ -40,14 +40,14 @@ def normalized(A: Array) -> tuple[Array, Array]:
     if 0 in A.shape[-2:]:
         shape = (*A.shape[:-2], 1, 1)
         return A, xp.ones(shape, dtype=real_dtype(A), device=device(A))
-    largest = xp.max(_modulus(A), axis=(-2, -1), keepdims=True)
+    largest = xp.max(modulus(A), axis=(-2, -1), keepdims=True)
     power = xp.where(largest < 1 / far, step, xp.ones_like(largest))
     power = xp.where(largest > far, 1 / step, power)
     finite = xp.isfinite(largest)
     return xp.where(finite, A, 0.0) * power, xp.where(finite, power, math.nan)
 
 
-def _modulus(A: Array) -> Array:
+def modulus(A: Array) -> Array:
     """Modulus of each entry, within a factor of two where the true one would overflow."""
     xp = namespace(A)
     if is_complex(A):

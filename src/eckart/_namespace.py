@@ -5,8 +5,9 @@ The only door to ``array_api_compat``. Nothing above this floor knows the name o
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, TypeAlias
 
 import array_api_compat
@@ -19,9 +20,8 @@ Namespace: TypeAlias = Any
 
 
 class Format(NamedTuple):
-    """What a floating-point dtype can hold, and the dtype it is computed in."""
+    """What a floating-point dtype can hold."""
 
-    computed_in: str
     eps: float
     largest: float
 
@@ -32,12 +32,12 @@ _DOUBLE_EPS, _DOUBLE_LARGEST = 2.0**-52, (2.0 - 2.0**-52) * 2.0**1023
 # By name, because NumPy's `finfo` and `isdtype` refuse the bfloat16 of ml_dtypes:
 # https://github.com/numpy/numpy/pull/31829
 FORMATS = {
-    "float16": Format("float32", 2.0**-10, 65504.0),
-    "bfloat16": Format("float32", 2.0**-7, (2.0 - 2.0**-7) * 2.0**127),
-    "float32": Format("float32", _SINGLE_EPS, _SINGLE_LARGEST),
-    "float64": Format("float64", _DOUBLE_EPS, _DOUBLE_LARGEST),
-    "complex64": Format("complex64", _SINGLE_EPS, _SINGLE_LARGEST),
-    "complex128": Format("complex128", _DOUBLE_EPS, _DOUBLE_LARGEST),
+    "float16": Format(2.0**-10, 65504.0),
+    "bfloat16": Format(2.0**-7, (2.0 - 2.0**-7) * 2.0**127),
+    "float32": Format(_SINGLE_EPS, _SINGLE_LARGEST),
+    "float64": Format(_DOUBLE_EPS, _DOUBLE_LARGEST),
+    "complex64": Format(_SINGLE_EPS, _SINGLE_LARGEST),
+    "complex128": Format(_DOUBLE_EPS, _DOUBLE_LARGEST),
 }
 
 
@@ -115,37 +115,85 @@ def adjoint(A: Array) -> Array:
     return conjugate(namespace(A).matrix_transpose(A))
 
 
+def is_strided(array: Array) -> bool:
+    """Whether `array` is stored entry by entry: not sparse, nor in another library's layout."""
+    if not array_api_compat.is_torch_array(array):
+        return True
+    return bool(array.layout == namespace(array).strided)
+
+
 def concrete_int(array: Array) -> int | None:
     """The integer in `array`, waiting for its device; None where it is only traced."""
-    xp = namespace(array)
-    if array_api_compat.is_torch_namespace(xp) and xp.compiler.is_compiling():
+    if array_api_compat.is_torch_array(array) and namespace(array).compiler.is_compiling():
         return None
     try:
         return int(array)
-    except (TypeError, RuntimeError):  # JAX under jit and vmap; torch.func.vmap
+    except TypeError:  # JAX under jit and vmap
         return None
+    except RuntimeError as error:  # PyTorch under vmap and on the meta device has no class for it
+        if "vmap" in str(error) or "meta" in str(error):
+            return None
+        raise
 
 
 @contextmanager
-def full_precision(xp: Namespace) -> Iterator[None]:
-    """Keep PyTorch from rounding the factors of a float32 product to TF32 or bfloat16.
+def full_precision(array: Array) -> Iterator[None]:
+    """Keep PyTorch from rounding the factors of a product to TF32 or a half precision.
 
-    Only the two settings that the products read are pinned, through the interface that the older
-    ones write to as well, and they are put back: https://github.com/pytorch/pytorch/issues/179445.
-    A graph under ``torch.compile`` cannot set them and follows the user's.
+    A graph under ``torch.compile`` can leave autocast but not change the settings of float32
+    products: there it follows the user's.
     """
-    if not array_api_compat.is_torch_namespace(xp) or xp.compiler.is_compiling():
+    if not array_api_compat.is_torch_array(array):
         yield
         return
-    settings = (xp.backends.cuda.matmul, xp.backends.mkldnn.matmul)
-    before = [setting.fp32_precision for setting in settings]
-    try:
-        for setting in settings:
-            setting.fp32_precision = "ieee"
-        yield
-    finally:
-        for setting, precision in zip(settings, before, strict=True):
-            setting.fp32_precision = precision
+    xp = namespace(array)
+    kind = array.device.type
+    can_cast = xp.amp.is_autocast_available(kind)  # the meta device cannot
+    with xp.autocast(kind, enabled=False) if can_cast else nullcontext():
+        if xp.compiler.is_compiling():
+            yield
+            return
+        _pins.enter(xp.backends)
+        try:
+            yield
+        finally:
+            _pins.leave(xp.backends)
+
+
+class _Pins:
+    """PyTorch's settings of float32 products, pinned while any thread multiplies.
+
+    They are global, so the first to come sets them and the last to leave puts them back. Only the
+    two that products read are touched, through the interface that the older ones write to as well:
+    https://github.com/pytorch/pytorch/issues/179445.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before: list[tuple[Any, str]] = []
+
+    def enter(self, backends: Any) -> None:
+        with self.lock:
+            if self.inside == 0:
+                settings = (backends.cuda.matmul, backends.mkldnn.matmul)
+                read = [(setting, setting.fp32_precision) for setting in settings]
+                self.before = [pair for pair in read if pair[1] not in ("ieee", "none")]
+                for setting, _ in self.before:
+                    setting.fp32_precision = "ieee"
+            self.inside += 1
+
+    def leave(self, backends: Any) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                for setting, precision in self.before:
+                    # One that reads like its parent has inherited it, and shall go on doing so.
+                    inherited = precision == backends.fp32_precision
+                    setting.fp32_precision = "none" if inherited else precision
+
+
+_pins = _Pins()
 
 
 def precision_keywords(xp: Namespace) -> dict[str, str]:

@@ -52,7 +52,7 @@ def matrix_rank(A: Array | Factors, /, *, rtol: Any = None, atol: Any = None) ->
     """
     S = spectrum(A)
     shape = A.shape
-    limit = _checks.largest_rank(shape)
+    limit = _checks.rank_limit(shape)
     rules = checked_rules(Rules(None, rtol, atol), S, shape[:-2], S.shape[-1], limit)
     return count(S, rules, default_rtol(A, shape))
 

@@ -24,7 +24,8 @@ from eckart._thin import thin_svd, thin_svdvals
 from eckart._tolerance import Rules, count, default_rtol
 from eckart._tolerance import checked as checked_rules
 
-METHODS = ("auto", "exact")
+# Each takes a matrix and gives its thin SVD.
+METHODS = {"exact": svd}
 
 # The Gram matrix takes half the products of a QR and is several times as fast as an SVD of a tall
 # matrix; of a square one it is not worth the float64 copy.
@@ -68,7 +69,7 @@ def truncated_svd(
     SVD
         ``U`` (..., m, r), ``S`` (..., r) descending, ``Vh`` (..., r, n), in the dtype (``S`` in its
         real dtype) and on the device of `A`. In each column of ``U`` the entry of largest modulus
-        is real and positive.
+        is real, up to rounding, and positive.
 
     Raises
     ------
@@ -90,8 +91,13 @@ def truncated_svd(
 
     The width ``r`` of the result is the rank found, in a stack the largest one; the triplets that
     the other matrices drop are exactly zero. Under ``jit``, ``vmap`` or ``compile`` it is `rank`,
-    or ``min(m, n)`` without one, and what a tolerance drops is exactly zero. Values are not looked
-    at while they are traced: a NaN comes out as NaN.
+    or ``min(m, n)`` without one (for factors their inner length, if that is less), and what a
+    tolerance drops is exactly zero. Values are not looked at while they are traced: a NaN comes out
+    as NaN.
+
+    Singular values are uncertain by a small multiple of ``max(m, n) * eps * S[0]``; those of a
+    matrix given by factors by that of the norms of its factors, multiplied, which is more where
+    they cancel.
 
     Entries of a column of ``U`` that are within ``32 * eps`` of the largest count as largest too,
     and the first one is taken, so that rounding does not decide the sign.
@@ -203,9 +209,10 @@ def singular_values(A: Array | Factors, /) -> Array:
 
     Notes
     -----
-    Each is within a small multiple of ``max(m, n) * eps * S[0]`` of the true one. A float32 or
-    half-precision matrix at least twice as long as wide, or as wide as long, is not decomposed:
-    the Gram matrix over its short side, in float64 where the library has it, is as accurate.
+    Each is within a small multiple of ``max(m, n) * eps * S[0]`` of the true one; for factors, of
+    ``max(m, n) * eps`` times the norms of the factors, which is more where they cancel. A float32
+    or half-precision matrix with one side at least twice the other is not decomposed: the Gram
+    matrix over its short side, in float64 where the library has it, is as accurate.
 
     Examples
     --------
@@ -239,14 +246,14 @@ def _truncate(
     The root of `power` of the largest singular value will have to fit the dtype of `A`.
     """
     _validate(A)
-    _checks.one_of("method", method, METHODS)
-    limit = _checks.largest_rank(A.shape)
+    _checks.one_of("method", method, ("auto", *METHODS))
+    limit = _checks.rank_limit(A.shape)
     rules = checked_rules(rules, array_of(A), A.shape[:-2], min(A.shape[-2:]), limit)
     if isinstance(A, Factors):
         U, S, Vh = thin_svd(*pair(A), rank=rules.rank or 0)
     else:
-        U, S, Vh = svd(working(A))
-    largest = math.prod([format_of(array_of(A)).largest] * power)
+        U, S, Vh = METHODS["exact" if method == "auto" else method](working(A))
+    largest = math.prod([format_of(array_of(A)).largest] * power)  # inf, where ** would raise
     if rules.fixed:
         if check_finite:
             _look(A, S, None, largest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eckart._linalg import matmul, normalized, qr, svd, svdvals
+from eckart._linalg import matmul, modulus, qr, svd, svdvals
 from eckart._namespace import Array, adjoint, device, namespace
 
 
@@ -15,25 +15,40 @@ def thin_svd(B: Array, A: Array, rank: int) -> tuple[Array, Array, Array]:
     if missing > 0:
         A = adjoint(_widened(adjoint(A), missing))
         B = _widened(B, missing)
-    Q_left, core, Q_right, power = _core(B, A)
+    Q_left, core, Q_right = _core(B, A)
     U, S, Vh = svd(core)
-    return matmul(Q_left, U), S / power, matmul(Vh, adjoint(Q_right))
+    return matmul(Q_left, U), S, matmul(Vh, adjoint(Q_right))
 
 
 def thin_svdvals(B: Array, A: Array, k: int) -> Array:
     """The `k` largest singular values of ``B @ A``, zeros where it cannot have as many."""
-    _, core, _, power = _core(B, A)
-    S = svdvals(core) / power
+    _, core, _ = _core(B, A)
+    S = svdvals(core)
     return _widened(S, k - S.shape[-1]) if k > S.shape[-1] else S
 
 
-def _core(B: Array, A: Array) -> tuple[Array, Array, Array, Array]:
-    """``Q_left``, ``core`` and ``Q_right`` with ``B @ A = Q_left @ core @ Q_right^H / power``."""
-    left, left_power = normalized(B)
-    right, right_power = normalized(A)
+def _core(B: Array, A: Array) -> tuple[Array, Array, Array]:
+    """``Q_left``, ``core`` and ``Q_right`` with ``B @ A = Q_left @ core @ Q_right^H``."""
+    left, right = _balanced(B, A)
     Q_left, R_left = qr(left)
     Q_right, R_right = qr(adjoint(right))
-    return Q_left, matmul(R_left, adjoint(R_right)), Q_right, (left_power * right_power)[..., 0]
+    return Q_left, matmul(R_left, adjoint(R_right)), Q_right
+
+
+def _balanced(B: Array, A: Array) -> tuple[Array, Array]:
+    """Factors of the same product, each column of ``B`` as large as its row of ``A``.
+
+    Factors of opposite extremes, or graded against each other, would lose to overflow or to
+    rounding what their product holds.
+    """
+    xp = namespace(B, A)
+    if 0 in B.shape[-2:] or 0 in A.shape[-2:]:
+        return B, A
+    columns = xp.sqrt(xp.max(modulus(B), axis=-2, keepdims=True))
+    rows = xp.matrix_transpose(xp.sqrt(xp.max(modulus(A), axis=-1, keepdims=True)))
+    usable = xp.isfinite(columns) & xp.isfinite(rows) & (columns > 0) & (rows > 0)
+    scale = xp.where(usable, rows, 1.0) / xp.where(usable, columns, 1.0)
+    return B * scale, A / xp.matrix_transpose(scale)
 
 
 def _widened(array: Array, missing: int) -> Array:

@@ -64,7 +64,8 @@ def count(S: Array, rules: Rules, rtol: float) -> Array:
         return xp.count_nonzero(S, axis=-1)
     counts = []
     if rules.judge_zero:
-        zero = S <= _column(rtol if rules.rtol is None else rules.rtol, S) * S[..., :1]
+        relative = _share(rtol if rules.rtol is None else rules.rtol, S)
+        zero = S <= relative * S[..., :1]
         if rules.atol is not None:
             zero = zero | (S <= _column(rules.atol, S))
         counts.append(xp.count_nonzero(~zero, axis=-1))
@@ -78,8 +79,15 @@ def count(S: Array, rules: Rules, rtol: float) -> Array:
 def _count_for_error(xp: Namespace, S: Array, error: Any) -> Array:
     ratios = xp.flip(S / unit(S), axis=-1)
     remainder = xp.cumulative_sum(ratios * ratios, axis=-1)  # the smallest first, to lose none
-    dropped = remainder <= _column(error, S) ** 2 * remainder[..., -1:]
+    dropped = remainder <= _share(error, S) ** 2 * remainder[..., -1:]
     return S.shape[-1] - xp.count_nonzero(dropped, axis=-1)
+
+
+def _share(tolerance: Any, S: Array) -> Any:
+    """A relative tolerance; one above 1 drops no more than 1 does, and could overflow."""
+    if isinstance(tolerance, float):
+        return min(tolerance, 1.0)
+    return namespace(S).clip(_column(tolerance, S), max=1.0)
 
 
 def _column(tolerance: Any, S: Array) -> Any:

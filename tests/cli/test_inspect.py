@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import signal
@@ -12,10 +11,9 @@ import sys
 import ml_dtypes
 import numpy as np
 import pytest
-from rich.console import Console
 
 import eckart
-from eckart.cli import commands, report, table
+from eckart.cli import report, table
 from eckart.cli.files import tensors_in
 
 pytestmark = pytest.mark.numpy_only
@@ -23,6 +21,13 @@ pytestmark = pytest.mark.numpy_only
 
 def spectrum_of(A):
     return np.asarray(eckart.singular_values(A), dtype=np.float64)
+
+
+def titles(page):
+    """The words right above the separator."""
+    lines = page.splitlines()
+    separator = next(i for i, line in enumerate(lines) if set(line) == {"─"})
+    return lines[separator - 1].split()
 
 
 def test_every_number_is_the_librarys(dtype, tmp_path, low_rank, measured):
@@ -131,7 +136,8 @@ def test_a_matrix_that_is_not_finite_has_a_row_that_says_so(
     result = run("inspect", tmp_path / "w.npz")
     assert result.exit_code == 0
     (row,) = (line for line in result.stdout.splitlines() if line.startswith("bad"))
-    assert row.endswith("refused: NaN or Inf")
+    assert row.split(maxsplit=3) == ["bad", "3×4", precision.__name__, "NaN or Inf"]
+    assert titles(result.stdout)[-1] == "refused"
     assert result.stderr.startswith("bad: `A` must be finite, but 1 of its 12 entries")
     facts = measured(tmp_path / "w.npz")
     assert facts["bad"]["rank"] is None
@@ -143,7 +149,9 @@ def test_a_matrix_out_of_range_has_a_row_that_says_so(tmp_path, run):
     """A singular value that does not fit the dtype is another reason than a NaN."""
     np.save(tmp_path / "w.npy", np.full((4, 4), np.finfo(np.float32).max))
     result = run("inspect", tmp_path / "w.npy")
-    assert "refused: out of range" in result.stdout
+    head, _, row = result.stdout.splitlines()
+    assert head.split() == ["tensor", "shape", "dtype", "refused"]
+    assert row.split(maxsplit=3) == ["w", "4×4", "float32", "out of range"]
     assert "the largest singular value must fit" in result.stderr
 
 
@@ -181,29 +189,51 @@ def load(path):
 
 
 def test_a_file_has_no_width(npz, run):
-    """Redirected, every name is whole, every matrix one line, and no escape code is written."""
+    """Redirected, every name is whole, every matrix one line without codes or trailing blanks."""
+    name = "x" * 300
+    with np.load(npz) as arrays:
+        np.savez(npz, **arrays, **{name: np.eye(2), "bad": np.full((2, 2), np.nan)})
     page = run("inspect", npz, "--rank", 2).stdout
     assert "\x1b" not in page
-    (row,) = (line for line in page.splitlines() if line.startswith("layer.10.weight"))
-    assert row.split()[:3] == ["layer.10.weight", "12×8", "float64"]
+    lines = page.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    separator = next(i for i, line in enumerate(lines) if set(line) == {"─"})
+    assert max(map(len, lines)) == len(lines[separator])
+    rows = lines[separator + 1 : lines.index("")]
+    assert [row.split()[:3] for row in rows] == [
+        ["bad", "2×2", "float64"],
+        ["conv", "6×(3·2·2)", "float32"],
+        ["layer.2.weight", "30×20", "float64"],
+        ["layer.10.weight", "12×8", "float64"],
+        [name, "2×2", "float64"],
+    ]
+    assert lines[lines.index("") + 1].startswith("Rank 90 %: ")
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
-def test_the_table_fits_the_terminal_and_no_number_is_cut(width, tmp_path):
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+@pytest.mark.parametrize("name", ["encoder.layers.10.self_attention.query.weight", "w"])
+def test_the_table_fits_the_terminal_and_no_number_is_cut(width, name, tmp_path):
     """A long name is folded; numbers stay whole even where the terminal is too narrow for them."""
-    name = "encoder.layers.10.self_attention.projection_of_the_query.weight"
-    np.savez(tmp_path / "w.npz", **{name: np.ones((3000, 500), np.float32)})
+    np.savez(tmp_path / "w.npz", **{name: np.eye(1000, 100, dtype=np.float32)})
     with tensors_in(tmp_path / "w.npz") as (tensor,):
         found = [report.facts(tensor, tensor.load(), rank=3)]
-    console = Console(width=width, file=io.StringIO())
-    commands.show(table.table(found), console)
-    page = console.file.getvalue().splitlines()
-    assert max(map(len, page)) <= max(width, 118)
-    (row,) = (line for line in page if "3000×500" in line)
-    assert row.split()[-2:] == ["3", "0"]
-    assert row.split()[1:4] == ["3000×500", "float32", "1"]
-    folded = "".join(line.split()[0] for line in page[page.index(row) :] if line.strip())
-    assert folded.startswith(name)
+    page = list(table.page(found, width))
+    lines = page[: page.index("")]
+    # Without what can be folded; of a long name 16 characters stay on a line.
+    narrowest = {"w": 102}.get(name, 112)
+    full = narrowest - 16 + len(name) if len(name) > 16 else narrowest
+    assert max(map(len, lines)) == max(narrowest, min(width, full))
+    above, head, separator, row, *rest = lines
+    assert above.strip().startswith("stable  effect.  rank  rank  rank  saved  saved  break")
+    assert head.split()[:4] == ["tensor", "shape", "dtype", "rank"]
+    start, *numbers = row.split()
+    assert numbers[:5] == ["1000×100", "float32", "100", "100.0", "100.0"]
+    assert numbers[5:8] == [str(cut.rank) for cut in found[0].measured.energy.values()]
+    assert numbers[-3:] == ["90", "3", "0.98"]
+    # Every cell ends where its title does.
+    assert len(head) == len(row) == len(separator)
+    assert "".join([start, *(line.strip() for line in rest)]) == name
+    assert bool(rest) == (len(separator) < full)
 
 
 def test_a_name_cannot_drive_the_terminal(tmp_path, run):

@@ -11,15 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.measure import Measurement
 
 from eckart.cli.refusal import Refusal
 from eckart.cli.text import printable
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from eckart.cli.files import Tensor
 
 
@@ -128,11 +124,8 @@ def inspect(
     if as_json:
         click.echo(report.as_json(found))
     else:
-        # A file or a pipe has no width to fold to.
-        wide = None if sys.stdout.isatty() else 10_000
-        show(table.table(found), Console(highlight=False, width=wide))
-        for note in table.notes(found):
-            click.echo(note)
+        for line in table.page(found):
+            click.echo(line)
     for facts in found:
         if facts.refusal is not None:
             click.echo(f"{printable(facts.tensor.name)}: {facts.refusal}", err=True)
@@ -146,10 +139,3 @@ def _reasons(tensors: Sequence[Tensor], prefix: str = "") -> str:
     counts = Counter(tensor.excluded for tensor in tensors if tensor.excluded is not None)
     reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
     return prefix + reasons if reasons else ""
-
-
-def show(lines: Table, console: Console) -> None:
-    """Print a table, its names folded; a terminal too narrow for the numbers wraps them itself."""
-    console.width = max(console.width, Measurement.get(console, console.options, lines).minimum)
-    console.print(lines)
-    console.print()
