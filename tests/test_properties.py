@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.array_api import make_strategies_namespace
 
 import eckart
 import zoo
@@ -17,6 +18,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("eckart")
+
+
+xps = make_strategies_namespace(np)
 
 
 @st.composite
@@ -93,3 +97,19 @@ def test_ranks_are_ordered(backend, data):
     assert np.all(effective >= nonzero - 1e-5)
     assert np.all(stable <= np.count_nonzero(S, axis=-1) + 1e-3)
     assert np.all(effective <= S.shape[-1] + 1e-3)
+
+
+@given(data=st.data())
+def test_any_entries_at_all_are_decomposed(backend, data):
+    """Whatever hypothesis writes into a matrix, its triplets are those of a nearby matrix."""
+    dtype = data.draw(st.sampled_from(backend.dtypes()))
+    shape = data.draw(xps.array_shapes(min_dims=2, max_dims=3, min_side=0, max_side=4))
+    entries = st.floats(-1e6, 1e6, allow_subnormal=False)
+    A = data.draw(xps.arrays(np.float64, shape, elements=entries))
+    A = np.where(np.abs(A) < 1e-6, 0.0, A)
+    factors = eckart.truncated_svd(backend.asarray(A, dtype), min(shape[-2:]))
+    W = backend.to_numpy(eckart.reconstruct(factors))
+    scale = np.max(np.linalg.norm(A, axis=(-2, -1)), initial=0.0)
+    assert_within(W, A, dtype=dtype, size=8, scale=scale, units=4)
+    ranks = backend.to_numpy(eckart.matrix_rank(backend.asarray(A, dtype)))
+    assert np.all(ranks <= np.asarray(np.count_nonzero(np.any(A, axis=-1), axis=-1)))
