@@ -89,7 +89,7 @@ def test_truncation_error_takes_a_rank_a_matrix(backend, real_dtype, xp):
     )
 
 
-@pytest.mark.parametrize("integer", ["uint8", "uint16", "int8", "int64"])
+@pytest.mark.parametrize("integer", ["uint8", "uint16", "int8", "int32"])
 def test_ranks_may_be_any_integers(backend, integer, xp):
     """Unsigned and small integers are ranks too."""
     S = backend.asarray(np.asarray([4.0, 3.0, 0.0]), "float32")
