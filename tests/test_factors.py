@@ -219,3 +219,12 @@ def test_factors_are_no_tuple_of_numbers(backend):
     parts = []
     parts += factors
     assert len(parts) == 2
+
+
+def test_factors_at_the_ends_of_the_range_do_not_overflow(backend, dtype):
+    """A column whose norm exceeds the range is balanced against its row before anything squares."""
+    largest = 3e38 if dtype in ("float32", "complex64") else 1.7e308
+    B, A = np.full((40, 1), largest), np.full((1, 40), 8 / largest)
+    factors = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(A, dtype))
+    S = backend.to_numpy(eckart.truncated_svd(factors, 1).S)
+    assert_within(S, [320.0], dtype=dtype, size=40, scale=320.0)

@@ -47,8 +47,9 @@ def _balanced(B: Array, A: Array) -> tuple[Array, Array]:
     columns = xp.sqrt(xp.max(modulus(B), axis=-2, keepdims=True))
     rows = xp.matrix_transpose(xp.sqrt(xp.max(modulus(A), axis=-1, keepdims=True)))
     usable = xp.isfinite(columns) & xp.isfinite(rows) & (columns > 0) & (rows > 0)
-    scale = xp.where(usable, rows, 1.0) / xp.where(usable, columns, 1.0)
-    return B * scale, A / xp.matrix_transpose(scale)
+    columns, rows = xp.where(usable, columns, 1.0), xp.where(usable, rows, 1.0)
+    # Not by their quotient, which may be too small for the dtype.
+    return B / columns * rows, A * xp.matrix_transpose(columns) / xp.matrix_transpose(rows)
 
 
 def _widened(array: Array, missing: int) -> Array:

@@ -284,3 +284,9 @@ def test_a_reader_who_leaves_early_sees_no_traceback(npz):
     with process:
         assert b"Traceback" not in process.stderr.read()
     assert process.returncode == 1
+
+
+def test_a_saving_is_shown_only_where_there_is_one():
+    """Factors that store more than the matrix save nothing, and a dash says so."""
+    assert table._saved(report.Cut(rank=1, error=0.1, saved=0.25)) == "25 %"
+    assert table._saved(report.Cut(rank=9, error=0.1, saved=-0.5)) == "–"
