@@ -1,5 +1,6 @@
 """Rank, truncated SVD and low-rank factors for the arrays of any library."""
 
+from eckart._certify import Certificate, certify
 from eckart._factors import SVD, LowRank, add, linear, reconstruct
 from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
 from eckart._svd import factorize, singular_values, truncated_svd
@@ -7,9 +8,11 @@ from eckart._tolerance import hard_threshold, select_rank, truncation_error
 
 __all__ = [
     "SVD",
+    "Certificate",
     "LowRank",
     "add",
     "break_even_rank",
+    "certify",
     "effective_rank",
     "factorize",
     "hard_threshold",

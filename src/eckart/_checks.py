@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Collection, Iterable
 from numbers import Complex, Real
 from typing import Any, NoReturn
@@ -149,6 +150,14 @@ def same_matrix_shape(first: str, A: tuple[int, ...], other: str, B: tuple[int, 
     stacks(first, A[:-2], other, B[:-2])
 
 
+def same_shape(first: str, A: tuple[int, ...], other: str, B: tuple[int, ...]) -> None:
+    """Refuse matrices, or stacks, of different shapes."""
+    if tuple(A) != tuple(B):
+        raise ValueError(
+            f"`{first}` and `{other}` must have one shape, got shapes {tuple(A)} and {tuple(B)}."
+        )
+
+
 def one_each(what: str, number: int, whose: str, of: int) -> None:
     """Refuse a sequence of the wrong length."""
     if number != of:
@@ -234,6 +243,31 @@ def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any
     if not _holds(xp.all(value >= 0)):
         raise ValueError(f"`{name}` must be at least 0 everywhere, got a negative number or NaN.")
     return value
+
+
+def accuracy(value: Any, default: float) -> float:
+    """The largest residual that a caller puts up with."""
+    if value is None:
+        return default
+    if not isinstance(value, Real) or isinstance(value, bool | np.bool):
+        raise TypeError(f"`accuracy` must be a real number, got {_kind(value)}.")
+    number = float(value)
+    if not 0 < number < 1:
+        raise ValueError(
+            f"`accuracy` must be between 0 and 1, got {number}. It is relative to S[0]."
+        )
+    return number
+
+
+def warn_of_residual(residual: float, accuracy: float) -> None:
+    """Say that an iteration has given up, and how far it came."""
+    warnings.warn(
+        f"the triplets have not converged: a residual of {residual:.2g} * S[0] is left, more than "
+        f"`accuracy` = {accuracy:.2g}. Ask for a lower rank or less accuracy, or use "
+        'method="exact".',
+        RuntimeWarning,
+        stacklevel=5,
+    )
 
 
 def _holds(condition: Array) -> bool:

@@ -1,9 +1,24 @@
-"""Singular values from the Gram matrix over the short side, in float64."""
+"""Singular values and triplets from the Gram matrix over the short side."""
 
 from __future__ import annotations
 
-from eckart._linalg import eigvalsh, gram, normalized
-from eckart._namespace import Array, dtype_name, has_double, is_complex, namespace
+import math
+
+from eckart._linalg import chunks, eigh, eigvalsh, matmul, normalizing_power
+from eckart._namespace import (
+    Array,
+    adjoint,
+    cast,
+    concrete_int,
+    conjugate,
+    device,
+    format_of,
+    namespace,
+    real_dtype,
+    widest,
+)
+from eckart._tolerance import Rules, count, unit
+from eckart._triplets import Triplets
 
 
 def is_accurate(A: Array) -> bool:
@@ -13,17 +28,81 @@ def is_accurate(A: Array) -> bool:
     value by at most the root, ``sqrt(n) * 1.5e-8 * S[0]``. That is below ``max(m, n) * eps32 *
     S[0]`` for every n, and above it in float64.
     """
-    return dtype_name(A.dtype) in ("float32", "complex64") and has_double(A)
+    return bool(widest(A[..., :0, :0]).dtype != A.dtype)
 
 
-def singular_values(A: Array) -> Array:
+def gram_values(A: Array) -> Array:
     """Singular values in float64, descending, NaN for a matrix that is not finite."""
+    G, power = _gram(A)
+    return _roots(namespace(G).flip(eigvalsh(G), axis=-1)) / cast(power[..., 0], real_dtype(G))
+
+
+def gram(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | None:
+    """Singular triplets of `A` that `rules` keep; None where they are too small for this way.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n)
+    rules : Rules
+    accuracy, seed
+        Not needed: the result is as accurate as the dtype allows.
+
+    Notes
+    -----
+    Rayleigh–Ritz on the leading eigenvectors of the Gram matrix over the short side, formed in
+    float64 where the library has it. A vector to ``S[j]`` is as exact as rounding the Gram matrix
+    allows, its residual some ``eps_gram * S[0]**2 / S[j]``; so kept values must be within
+    ``4 * sqrt(eps / eps_gram)`` of the largest: 1e5 in float32, where the library has float64, 4
+    otherwise. Smaller ones are handed over, as everything is while values are traced.
+    """
     xp = namespace(A)
-    scaled, power = normalized(A)
-    double = xp.complex128 if is_complex(A) else xp.float64
-    squares = xp.flip(eigvalsh(gram(xp.astype(scaled, double))), axis=-1)
-    # The root has no derivative at zero, where rounding decides the sign of an eigenvalue.
+    G, power = _gram(A)
+    values, vectors = (xp.flip(part, axis=-1) for part in eigh(G))
+    S = _roots(values)
+    factor = cast(power[..., 0], S.dtype)
+    counts = count(S / factor, rules)
+    width = rules.rank if rules.fixed else concrete_int(xp.max(counts))
+    spread = 4 * math.sqrt(format_of(A).eps / format_of(G).eps)
+    usable = (S[..., : width or 0] * spread >= S[..., :1]) & (S[..., :1] > 0)
+    if width is None or concrete_int(xp.all(usable)) != 1:
+        return None
+    V = cast(vectors[..., :width], A.dtype)
+    tall = A.shape[-2] >= A.shape[-1]
+    Y = (
+        matmul(A, V * factor[..., None])
+        if tall
+        else adjoint(matmul(adjoint(V * factor[..., None]), A))
+    )
+    wide = widest(Y)
+    squares, W = (xp.flip(part, axis=-1) for part in eigh(matmul(adjoint(wide), wide)))
+    kept = xp.sqrt(squares)
+    outer = cast(matmul(wide, W / kept[..., None, :]), A.dtype)
+    inner = matmul(V, cast(W, A.dtype))
+    U, Vh = (outer, adjoint(inner)) if tall else (inner, adjoint(outer))
+    rest = None
+    if rules.error is not None:
+        dropped = S[..., width:] / unit(S)
+        rest = xp.sum(dropped * dropped, axis=-1)
+    return Triplets(U, cast(kept / factor, real_dtype(A)), Vh, rest)
+
+
+def _gram(A: Array) -> tuple[Array, Array]:
+    """Gram matrix of `A` times a power of two, zero where that power, the second, is NaN."""
+    xp = namespace(A)
+    power = normalizing_power(A)
+    m, n = A.shape[-2:]
+    tall = m >= n
+    G = xp.asarray(0.0, dtype=widest(A[..., :0, :0]).dtype, device=device(A))
+    for (part,) in chunks(A if tall else xp.matrix_transpose(A)):
+        part = widest(part * power)
+        product = matmul(adjoint(part), part)
+        G = G + (product if tall else conjugate(product))
+    return xp.where(xp.isfinite(power), G, 0.0), power
+
+
+def _roots(squares: Array) -> Array:
+    """Singular values from eigenvalues, zero where rounding made those negative."""
+    xp = namespace(squares)
+    # The root has no derivative at zero.
     positive = squares > 0
-    roots = xp.sqrt(xp.where(positive, squares, xp.ones_like(squares)))
-    S = xp.where(positive, roots, xp.zeros_like(squares))
-    return S / xp.astype(power[..., 0], xp.float64)
+    return xp.where(positive, xp.sqrt(xp.where(positive, squares, 1.0)), 0.0)

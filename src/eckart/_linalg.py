@@ -6,11 +6,12 @@ NaN or an infinity has NaN singular values: no library's own error, no library's
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator
 
 from eckart._namespace import (
     Array,
-    adjoint,
     device,
     format_of,
     full_precision,
@@ -19,6 +20,9 @@ from eckart._namespace import (
     precision_keywords,
     real_dtype,
 )
+
+# Entries of a part of a matrix. In float64 they take no more than eight megabytes.
+_CHUNK = 2**20
 
 
 def matmul(A: Array, B: Array) -> Array:
@@ -34,17 +38,41 @@ def normalized(A: Array) -> tuple[Array, Array]:
     The product has entries whose squares neither overflow nor vanish. Where `A` has a NaN or an
     infinity, the power is NaN and the product zero.
     """
+    power = normalizing_power(A)
     xp = namespace(A)
-    exponent = math.frexp(format_of(A).largest)[1]
-    far, step = 2.0 ** (exponent * 5 // 16), 2.0 ** (exponent * 5 // 8)
+    finite = xp.isfinite(power)
+    return xp.where(finite, A, 0.0) * xp.where(finite, power, 1.0), power
+
+
+def normalizing_power(A: Array) -> Array:
+    """The power of two that `normalized` multiplies by."""
+    xp = namespace(A)
+    far, step = safe_range(A)
     if 0 in A.shape[-2:]:
         shape = (*A.shape[:-2], 1, 1)
-        return A, xp.ones(shape, dtype=real_dtype(A), device=device(A))
-    largest = xp.max(modulus(A), axis=(-2, -1), keepdims=True)
+        return xp.ones(shape, dtype=real_dtype(A), device=device(A))
+    largest = largest_modulus(A)
     power = xp.where(largest < 1 / far, step, xp.ones_like(largest))
     power = xp.where(largest > far, 1 / step, power)
-    finite = xp.isfinite(largest)
-    return xp.where(finite, A, 0.0) * power, xp.where(finite, power, math.nan)
+    return xp.where(xp.isfinite(largest), power, math.nan)
+
+
+def safe_range(A: Array) -> tuple[float, float]:
+    """Moduli between ``1 / far`` and ``far`` may be squared; ``step`` leads back from outside."""
+    exponent = math.frexp(format_of(A).largest)[1]
+    return 2.0 ** (exponent * 5 // 16), 2.0 ** (exponent * 5 // 8)
+
+
+def largest_modulus(A: Array) -> Array:
+    """Largest modulus in each matrix, shape (..., 1, 1), without a copy of the matrix.
+
+    Of complex entries the larger of both parts, as their own modulus might overflow.
+    """
+    xp = namespace(A)
+    parts = [xp.real(A), xp.imag(A)] if is_complex(A) else [A]
+    axes = {"axis": (-2, -1), "keepdims": True}
+    ends = [end for part in parts for end in (xp.max(part, **axes), -xp.min(part, **axes))]
+    return functools.reduce(xp.maximum, ends)
 
 
 def modulus(A: Array) -> Array:
@@ -79,7 +107,35 @@ def eigvalsh(A: Array) -> Array:
     return namespace(A).linalg.eigvalsh(A)
 
 
-def gram(A: Array) -> Array:
-    """Gram matrix over the short side of `A`."""
-    tall = A.shape[-2] >= A.shape[-1]
-    return matmul(adjoint(A), A) if tall else matmul(A, adjoint(A))
+def eigh(A: Array) -> tuple[Array, Array]:
+    """Eigenvalues, ascending, and eigenvectors of a Hermitian matrix."""
+    values, vectors = namespace(A).linalg.eigh(A)
+    return values, vectors
+
+
+def column_norms(Y: Array) -> Array:
+    """Norm of each column, shape (..., 1, b)."""
+    return namespace(Y).sqrt(namespace(Y).sum(_squares(Y), axis=-2, keepdims=True))
+
+
+def squared_norm(A: Array) -> Array:
+    """Squared Frobenius norm, shape (...)."""
+    return namespace(A).sum(_squares(A), axis=(-2, -1))
+
+
+def chunks(A: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
+    """A few rows at a time of `A` and of the others, small beside a large matrix `A`."""
+    m, n = A.shape[-2:]
+    rows = max(1, _CHUNK // max(1, n * math.prod(A.shape[:-2])))
+    for start in range(0, max(1, m), rows):
+        stop = min(start + rows, m)
+        yield tuple(array[..., start:stop, :] for array in (A, *others))
+
+
+def _squares(A: Array) -> Array:
+    """Squared modulus of each entry."""
+    xp = namespace(A)
+    if is_complex(A):
+        real, imaginary = xp.real(A), xp.imag(A)
+        return real * real + imaginary * imaginary
+    return A * A

@@ -105,6 +105,14 @@ def has_double(array: Array) -> bool:
     return "float64" in info.dtypes(device=device(array), kind="real floating")
 
 
+def widest(array: Array) -> Array:
+    """`array` in double precision where its library has it, else as it is."""
+    if not has_double(array):
+        return array
+    xp = namespace(array)
+    return cast(array, xp.complex128 if is_complex(array) else xp.float64)
+
+
 def conjugate(A: Array) -> Array:
     """Complex conjugate; `A` itself where it is real."""
     return namespace(A).conj(A) if is_complex(A) else A
@@ -134,6 +142,18 @@ def concrete_int(array: Array) -> int | None:
         if "vmap" in str(error) or "meta" in str(error):
             return None
         raise
+
+
+def is_plain(array: Array) -> bool:
+    """Whether `array` has values, and nobody asks for a derivative with respect to them."""
+    if array_api_compat.is_jax_array(array):
+        return all(kind.__name__ != "Tracer" for kind in type(array).__mro__)
+    if not array_api_compat.is_torch_array(array):
+        return True
+    xp = namespace(array)
+    if xp.compiler.is_compiling() or (array.requires_grad and xp.is_grad_enabled()):
+        return False
+    return 0 in array.shape or concrete_int(xp.isfinite(array[(0,) * array.ndim])) is not None
 
 
 @contextmanager

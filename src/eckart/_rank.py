@@ -8,7 +8,7 @@ from eckart import _checks
 from eckart._factors import Factors, array_of
 from eckart._namespace import Array, cast, namespace, real_dtype
 from eckart._svd import spectrum
-from eckart._tolerance import Rules, count, default_rtol, unit
+from eckart._tolerance import Rules, count, unit
 from eckart._tolerance import checked as checked_rules
 
 
@@ -51,10 +51,8 @@ def matrix_rank(A: Array | Factors, /, *, rtol: Any = None, atol: Any = None) ->
     2
     """
     S = spectrum(A)
-    shape = A.shape
-    limit = _checks.rank_limit(shape)
-    rules = checked_rules(Rules(None, rtol, atol), S, shape[:-2], S.shape[-1], limit)
-    return count(S, rules, default_rtol(A, shape))
+    rules = Rules(None, rtol, atol)
+    return count(S, checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape)))
 
 
 def stable_rank(A: Array | Factors, /) -> Array:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eckart import _checks, _gram
+from eckart import _checks
+from eckart._choice import choice, prefers_gram
 from eckart._factors import SVD, Factors, LowRank, array_of, checked, pair
+from eckart._gram import gram, gram_values
+from eckart._krylov import krylov
 from eckart._linalg import svd, svdvals
 from eckart._namespace import (
     Array,
@@ -21,15 +24,13 @@ from eckart._namespace import (
     working,
 )
 from eckart._thin import thin_svd, thin_svdvals
-from eckart._tolerance import Rules, count, default_rtol
+from eckart._tolerance import Rules, count
 from eckart._tolerance import checked as checked_rules
+from eckart._triplets import Triplets
 
-# Each takes a matrix and gives its thin SVD.
-METHODS = {"exact": svd}
-
-# The Gram matrix takes half the products of a QR and is several times as fast as an SVD of a tall
-# matrix; of a square one it is not worth the float64 copy.
-_TALL = 2
+# The ways that choose for themselves whether they are any good for a matrix: each takes one and the
+# rules, and gives triplets or None. The library's full SVD always is.
+METHODS = {"gram": gram, "krylov": krylov}
 
 
 def truncated_svd(
@@ -41,6 +42,8 @@ def truncated_svd(
     atol: Any = None,
     error: Any = None,
     method: str = "auto",
+    accuracy: float | None = None,
+    seed: int = 0,
     check_finite: bool = True,
 ) -> SVD:
     """Best approximation of a matrix by one of lower rank, as singular triplets.
@@ -58,8 +61,18 @@ def truncated_svd(
         one left out is then ``max(m, n) * eps`` (see `matrix_rank`) or 0.
     error : float or array, shape (...), optional
         Keep the fewest triplets whose relative Frobenius error is at most this.
-    method : {"auto", "exact"}
-        The library's full SVD is the one method so far, and what ``"auto"`` takes.
+    method : {"auto", "exact", "gram", "krylov"}
+        The library's full SVD; the Gram matrix over the short side; randomised block Krylov
+        iteration. ``"auto"`` takes the one that is fastest for the shape, the rank and the library.
+        Where the Gram matrix is not accurate enough, or a Krylov basis would fill most of the
+        space, the full SVD is taken all the same.
+    accuracy : float, optional
+        Of ``"krylov"``: the iteration ends when the wanted triplets have residuals
+        ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` of at most ``accuracy * S[0]``,
+        ``sqrt(eps)`` by default, or when going on would lower the error of the truncation by less
+        than a share ``accuracy**(4/3)``. The singular values are then more exact by far.
+    seed : int
+        Of the test matrix of ``"krylov"``: the same one gives the same result.
     check_finite : bool
         Whether to look for NaN and infinities, one wait for the device. Without it they come out
         as NaN singular values.
@@ -79,9 +92,15 @@ def truncated_svd(
         If `A` has a NaN or an infinity, `rank` is out of range, a tolerance is negative, or a
         singular value does not fit the dtype.
 
+    Warns
+    -----
+    RuntimeWarning
+        If the Krylov iteration ended before it reached `accuracy`, with the residual reached.
+
     See Also
     --------
     factorize : The same approximation as two factors.
+    certify : Measures how good an approximation is.
 
     Notes
     -----
@@ -121,7 +140,7 @@ def truncated_svd(
            [0.]])
     """
     rules = Rules(rank, rtol, atol, error)
-    U, S, Vh = _truncate(A, rules, method, check_finite)
+    U, S, Vh = _truncate(A, rules, method, accuracy, seed, check_finite)
     return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
 
 
@@ -134,6 +153,8 @@ def factorize(
     atol: Any = None,
     error: Any = None,
     method: str = "auto",
+    accuracy: float | None = None,
+    seed: int = 0,
     check_finite: bool = True,
     split: str = "balanced",
 ) -> LowRank:
@@ -143,7 +164,7 @@ def factorize(
     ----------
     A : array, shape (..., m, n), or SVD, or LowRank
         As in `truncated_svd`, like every parameter but the last.
-    rank, rtol, atol, error, method, check_finite
+    rank, rtol, atol, error, method, accuracy, seed, check_finite
         As in `truncated_svd`.
     split : {"balanced", "left", "right"}
         Where the singular values go: their square roots into both factors, all into ``B`` or all
@@ -180,7 +201,8 @@ def factorize(
     """
     _checks.one_of("split", split, ("balanced", "left", "right"))
     rules = Rules(rank, rtol, atol, error)
-    U, S, Vh = _truncate(A, rules, method, check_finite, power=2 if split == "balanced" else 1)
+    power = 2 if split == "balanced" else 1
+    U, S, Vh = _truncate(A, rules, method, accuracy, seed, check_finite, power)
     scale = namespace(S).sqrt(S) if split == "balanced" else S
     left = U if split == "right" else U * scale[..., None, :]
     right = Vh if split == "left" else scale[..., :, None] * Vh
@@ -232,38 +254,40 @@ def spectrum(A: Array | Factors, *, fitting: bool = False) -> Array:
         S = thin_svdvals(*pair(A), k)
     else:
         matrix = working(A)
-        tall = max(matrix.shape[-2:]) >= _TALL * k
-        S = _gram.singular_values(matrix) if tall and _gram.is_accurate(matrix) else svdvals(matrix)
+        S = gram_values(matrix) if prefers_gram(matrix) else svdvals(matrix)
     _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf)
     return S
 
 
 def _truncate(
-    A: Array | Factors, rules: Rules, method: str, check_finite: bool, power: int = 1
+    A: Array | Factors,
+    rules: Rules,
+    method: str,
+    accuracy: float | None,
+    seed: int,
+    check_finite: bool,
+    power: int = 1,
 ) -> tuple[Array, Array, Array]:
     """The triplets that the rules keep, in the dtype they were computed in.
 
     The root of `power` of the largest singular value will have to fit the dtype of `A`.
     """
     _validate(A)
-    _checks.one_of("method", method, ("auto", *METHODS))
-    limit = _checks.rank_limit(A.shape)
-    rules = checked_rules(rules, array_of(A), A.shape[:-2], min(A.shape[-2:]), limit)
-    if isinstance(A, Factors):
-        U, S, Vh = thin_svd(*pair(A), rank=rules.rank or 0)
-    else:
-        U, S, Vh = METHODS["exact" if method == "auto" else method](working(A))
+    _checks.one_of("method", method, ("auto", "exact", *METHODS))
+    rules = checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape))
+    found = _decompose(A, rules, method, accuracy, seed)
+    U, S, Vh = found.U, found.S, found.Vh
     largest = math.prod([format_of(array_of(A)).largest] * power)  # inf, where ** would raise
     if rules.fixed:
         if check_finite:
             _look(A, S, None, largest)
         width = rules.rank
         return _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
-    counts = count(S, rules, default_rtol(array_of(A), A.shape))
-    found = _look(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
-    width = found if found is not None else S.shape[-1] if rules.rank is None else rules.rank
+    counts = count(S, rules, found.rest)
+    seen = _look(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
+    width = seen if seen is not None else S.shape[-1] if rules.rank is None else rules.rank
     U, S, Vh = _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
-    if found is not None and S.ndim == 1:
+    if seen is not None and S.ndim == 1:
         return U, S, Vh
     xp = namespace(S)
     kept = xp.arange(width, device=device(S)) < counts[..., None]
@@ -272,6 +296,26 @@ def _truncate(
         xp.where(kept, S, 0.0),
         xp.where(kept[..., :, None], Vh, 0.0),
     )
+
+
+def _decompose(
+    A: Array | Factors, rules: Rules, method: str, accuracy: float | None, seed: int
+) -> Triplets:
+    """Triplets by the way asked for, or by the full SVD where that is the better one."""
+    accuracy = _checks.accuracy(accuracy, math.sqrt(format_of(working(array_of(A))).eps))
+    seed = _checks.integer("seed", seed)
+    if isinstance(A, Factors):
+        return Triplets(*thin_svd(*pair(A), rank=rules.rank or 0))
+    A = working(A)
+    name = choice(A, rules) if method == "auto" else method
+    found = None
+    if name in METHODS and 0 not in A.shape:
+        found = METHODS[name](A, rules, accuracy=accuracy, seed=seed)
+    if found is None:
+        return Triplets(*svd(A))
+    if found.residual is not None:
+        _checks.warn_of_residual(found.residual, accuracy)
+    return found
 
 
 def _validate(A: Any) -> None:

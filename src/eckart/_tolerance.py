@@ -33,30 +33,37 @@ class Rules(NamedTuple):
         return not self.judge_zero and self.error is None
 
 
-def default_rtol(A: Array, shape: tuple[int, ...]) -> float:
-    """The relative tolerance for an array `A` that stands for a matrix of `shape`."""
+def checked(rules: Rules, like: Array, shape: tuple[int, ...], of: str) -> Rules:
+    """`rules` for matrices of `shape` in the dtype of `like`, every value validated.
+
+    Where the rule for zero is in force, `rtol` is given its default. `of` is how the number of
+    singular values reads.
+    """
+    rank, *tolerances = rules
+    valid = Rules(
+        None if rank is None else _checks.rank(rank, min(shape[-2:]), of),
+        *(
+            None if value is None else _checks.tolerance(name, value, like, shape[:-2])
+            for name, value in zip(Rules._fields[1:], tolerances, strict=True)
+        ),
+    )
+    if valid.judge_zero and valid.rtol is None:
+        return valid._replace(rtol=_default_rtol(like, shape))
+    return valid
+
+
+def _default_rtol(like: Array, shape: tuple[int, ...]) -> float:
     m, n = shape[-2:]
-    eps = format_of(A).eps
-    if is_half(A):
+    eps = format_of(like).eps
+    if is_half(like):
         return math.sqrt(min(m, n)) * eps / 2
     return max(m, n) * eps
 
 
-def checked(rules: Rules, like: Array, stack: tuple[int, ...], limit: int, of: str) -> Rules:
-    """`rules` for a `stack` of matrices with `limit` singular values, every value validated."""
-    rank, *tolerances = rules
-    return Rules(
-        None if rank is None else _checks.rank(rank, limit, of),
-        *(
-            None if value is None else _checks.tolerance(name, value, like, stack)
-            for name, value in zip(Rules._fields[1:], tolerances, strict=True)
-        ),
-    )
+def count(S: Array, rules: Rules, rest: Array | None = None) -> Array:
+    """The rank that `rules` give; integers of shape (...).
 
-
-def count(S: Array, rules: Rules, rtol: float) -> Array:
-    """The rank that `rules` give, `rtol` being the default; integers of shape (...).
-
+    Where `S` are not all singular values, the squares of the others add up to ``rest * S[0]**2``.
     A NaN is never taken for zero, so that what is not finite stays visible.
     """
     xp = namespace(S)
@@ -64,21 +71,22 @@ def count(S: Array, rules: Rules, rtol: float) -> Array:
         return xp.count_nonzero(S, axis=-1)
     counts = []
     if rules.judge_zero:
-        relative = _share(rtol if rules.rtol is None else rules.rtol, S)
-        zero = S <= relative * S[..., :1]
+        zero = S <= _share(rules.rtol, S) * S[..., :1]
         if rules.atol is not None:
             zero = zero | (S <= _column(rules.atol, S))
         counts.append(xp.count_nonzero(~zero, axis=-1))
     if rules.error is not None:
-        counts.append(_count_for_error(xp, S, rules.error))
+        counts.append(_count_for_error(xp, S, rules.error, rest))
     if rules.rank is not None:
         counts.append(xp.full_like(xp.count_nonzero(S, axis=-1), rules.rank))
     return functools.reduce(xp.minimum, counts)
 
 
-def _count_for_error(xp: Namespace, S: Array, error: Any) -> Array:
+def _count_for_error(xp: Namespace, S: Array, error: Any, rest: Array | None) -> Array:
     ratios = xp.flip(S / unit(S), axis=-1)
     remainder = xp.cumulative_sum(ratios * ratios, axis=-1)  # the smallest first, to lose none
+    if rest is not None:
+        remainder = remainder + rest[..., None]
     dropped = remainder <= _share(error, S) ** 2 * remainder[..., -1:]
     return S.shape[-1] - xp.count_nonzero(dropped, axis=-1)
 
@@ -162,8 +170,8 @@ def select_rank(
     k = S.shape[-1]
     values = working(S)
     rules = Rules(rank, rtol, atol, error)
-    rules = checked(rules, S, S.shape[:-1], k, f"k = {k} for {k} singular values")
-    return count(values, rules, default_rtol(S, (k, k)))
+    rules = checked(rules, S, (*S.shape, k), f"k = {k} for {k} singular values")
+    return count(values, rules)
 
 
 def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: bool = False) -> Array:

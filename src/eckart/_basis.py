@@ -1,0 +1,70 @@
+"""Orthonormal bases, one block of columns after another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from eckart._linalg import eigh, matmul, qr
+from eckart._namespace import Array, adjoint, concrete_int, format_of, namespace
+
+
+def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
+    """What is left of `Y` without its part in the span of `Q`, and ``C = adjoint(Q) @ Y``."""
+    if Q.shape[-1] == 0:
+        return Y, matmul(adjoint(Q), Y)
+    C = matmul(adjoint(Q), Y)
+    return Y - matmul(Q, C), C
+
+
+def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array]) -> Array:
+    """Orthonormal columns, as many as `Y` has, that span it and are orthogonal to `Q`.
+
+    Parameters
+    ----------
+    Y : array, shape (..., m, b)
+        Columns, projected out of the span of `Q` once.
+    Q : array, shape (..., m, K)
+        Orthonormal columns, ``K + b <= m``.
+    noise : array, shape (..., 1, 1)
+        Norm of what rounding may have left in a column of `Y`; positive.
+    fresh : callable
+        Gives a test matrix of the shape of `Y`, to take the place of directions that vanished.
+
+    Returns
+    -------
+    array, shape (..., m, b)
+        Orthonormal to a small multiple of ``eps``, whatever the rank and the scale of `Y`.
+
+    Notes
+    -----
+    "Twice is enough" [1]_: project, orthonormalise, project, orthonormalise. The Gram matrix is the
+    cheap way and safe while the condition number of `Y` is some way below ``1 / sqrt(eps)``, which
+    its own eigenvalues tell. Elsewhere, and while values are traced, it is Householder's QR, of `Y`
+    with random columns of the size of the noise added: they decide what takes the place of a
+    direction that vanished, and are no more than a rounding error to the others.
+
+    References
+    ----------
+    .. [1] B. N. Parlett, "The Symmetric Eigenvalue Problem", 1998, Section 6.9.
+    """
+    xp = namespace(Y)
+    whitened, smallest, largest = _whitened(Y)
+    safe = smallest > math.sqrt(32 * format_of(Y).eps) * largest
+    if concrete_int(xp.all(safe & (smallest > 2 * noise[..., 0, 0]))) == 1:
+        again, smallest, _ = _whitened(project_out(whitened, Q)[0])
+        if concrete_int(xp.all(smallest > 0.5)) == 1:
+            return again
+    Y = Y + noise / math.sqrt(Y.shape[-2]) * fresh()
+    for _ in range(2):
+        Y, _ = qr(project_out(Y, Q)[0])
+    return Y
+
+
+def _whitened(Y: Array) -> tuple[Array, Array, Array]:
+    """Orthonormal columns by way of the Gram matrix; the extreme singular values, shape (...)."""
+    xp = namespace(Y)
+    squares, V = eigh(matmul(adjoint(Y), Y))
+    floor = format_of(Y).eps * squares[..., -1:]
+    roots = xp.sqrt(xp.where(squares > floor, squares, xp.where(floor > 0, floor, 1.0)))
+    return matmul(Y, V / roots[..., None, :]), roots[..., 0], roots[..., -1]

@@ -1,0 +1,297 @@
+"""How good factors of a matrix are, measured with nothing but products with the matrix."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from eckart import _checks
+from eckart._factors import SVD, Factors, array_of, checked, pair
+from eckart._golub_kahan import completed, extended, started
+from eckart._linalg import chunks, column_norms, eigvalsh, matmul, qr, squared_norm, svdvals
+from eckart._namespace import (
+    Array,
+    adjoint,
+    cast,
+    concrete_int,
+    device,
+    format_of,
+    is_complex,
+    namespace,
+    real_dtype,
+    widest,
+    working,
+)
+from eckart._operator import Operator, dense, difference, product
+from eckart._thin import thin_svd, thin_svdvals
+
+# Columns and steps of the iteration that bounds the spectral norm of the remainder, the probability
+# that the bound is wrong, and the streams it draws from, which no decomposition uses.
+_WIDTH, _STEPS = 8, 8
+_FAILURE = 1e-10
+_STREAM = 2**20
+
+
+class Certificate(NamedTuple):
+    """What `certify` measures; a named tuple, and a pytree to JAX and PyTorch.
+
+    Attributes
+    ----------
+    error : array, shape (...)
+        Frobenius norm of the remainder ``A - U @ diag(S) @ Vh``.
+    relative_error : array, shape (...)
+        The same over the Frobenius norm of ``A``; 0 for a zero matrix without an error.
+    spectral_error : array, shape (...)
+        Upper bound of the spectral norm of the remainder.
+    failure_probability : float
+        Probability, over the choice of the seed, that the bound is none.
+    residuals : array, shape (..., r)
+        For each triplet the larger norm of ``A @ v - s * u`` and ``adjoint(A) @ u - s * v``.
+    orthogonality : array, shape (...)
+        The larger Frobenius norm of ``adjoint(U) @ U - I`` and ``Vh @ adjoint(Vh) - I``.
+    excess : array, shape (...)
+        Upper bound of `error` minus the error of the best approximation of rank r.
+    gap : array, shape (...)
+        Smallest singular value kept minus an estimate of the largest dropped, which is from below.
+    """
+
+    error: Array
+    relative_error: Array
+    spectral_error: Array
+    failure_probability: float
+    residuals: Array
+    orthogonality: Array
+    excess: Array
+    gap: Array
+
+
+def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certificate:
+    """Measure how well factors approximate a matrix, and how well they could.
+
+    Nothing is taken on trust: not that the factors came from this library, not that they converged,
+    not that they belong to this matrix.
+
+    Parameters
+    ----------
+    A : array, shape (..., m, n), or SVD, or LowRank
+        The matrix. Real or complex, floating point.
+    factors : SVD or LowRank
+        What shall approximate it, of the same shape. A LowRank is judged by its own singular
+        triplets.
+    seed : int
+        Of the test matrix that bounds the spectral error; it has nothing in common with that of a
+        decomposition of the same seed.
+
+    Returns
+    -------
+    Certificate
+        Arrays in the real dtype that is computed in: that of `A`, float32 for half precision.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind or of another library.
+    ValueError
+        If the shapes differ, or an entry is NaN or infinite. Values are not looked at while they
+        are traced.
+
+    Notes
+    -----
+    The Frobenius error is that of the remainder itself, formed a few rows at a time and in float64
+    where the library has it, so that it is honest down to the rounding of the factors.
+
+    The bound of the spectral error is the largest Ritz value of the remainder in a block Krylov
+    space, raised by what Kuczyński and Woźniakowski [1]_ prove about one random vector: with k
+    steps the estimate of the squared norm falls short by a share eps with a probability of at most
+    ``1.648 * sqrt(n) * exp(-sqrt(eps) * (2 * k - 1))``, and all columns of the block must fail. A
+    few ``eps`` of the norm of `A` are added for rounding. If one side has no more than 72 entries,
+    the remainder is decomposed instead and the probability is zero.
+
+    Let ``V`` be an orthonormal basis of the row space of the factors, ``h`` the eigenvalues of
+    ``H = adjoint(A @ V) @ A @ V``, ``R`` the part of ``adjoint(A) @ A @ V`` outside of ``V``, and
+    ``t`` the spectral error, which bounds ``A`` outside of ``V``. Let ``s`` be the sines of the
+    angles between ``V`` and the leading r right singular vectors. Then the squares of the leading r
+    singular values add up to no more than ``trace(H) + sum(s**2 * (t**2 - h)) + 2 * norm(s) *
+    norm(R)`` with both ``s`` and ``h`` in the worst order, and the largest that any ``s`` can make
+    of it is taken. The squared error exceeds the best one by what that is above ``trace(H)``, and
+    ``norm(A @ V - U @ diag(S) @ Vh @ V)**2``.
+
+    References
+    ----------
+    .. [1] J. Kuczyński and H. Woźniakowski, "Estimating the largest eigenvalue by the power and
+       Lanczos algorithms with a random start", SIAM Journal on Matrix Analysis and Applications 13,
+       1992, Theorem 4.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> A = np.diag([4.0, 3.0, 2.0, 1.0])
+    >>> U, S, Vh = factors = eckart.truncated_svd(A, 2)
+    >>> certificate = eckart.certify(A, factors)
+    >>> f"{certificate.error:.4f} {certificate.spectral_error:.4f} {certificate.excess:.4f}"
+    '2.2361 2.0000 0.0000'
+    >>> wrong = eckart.SVD(U, S, -Vh)
+    >>> f"{eckart.certify(A, wrong).error:.4f}"
+    '10.2470'
+    """
+    seed = _checks.integer("seed", seed)
+    parts, (U, S, Vh) = _arguments(A, factors)
+    xp = namespace(U)
+    if isinstance(A, Factors):
+        operator = product(*parts)
+        power = xp.ones((*A.shape[:-2], 1, 1), dtype=S.dtype, device=device(S))
+    else:
+        operator, power = dense(*parts)
+    S = S * power[..., 0]
+    B = U * S[..., None, :]
+    if isinstance(A, Factors):
+        error, norm = _norms_thin(parts, B, Vh)
+    else:
+        error, norm = _norms_dense(parts[0], power, B, Vh)
+    if concrete_int(xp.all(xp.isfinite(error))) == 0:
+        _refuse(A, factors)
+    estimate, bound, failure = _spectral_norm(difference(operator, product(B, Vh)), seed)
+    bound = bound + 4 * format_of(U).eps * norm
+    spectral = xp.where(bound < error, bound, error)
+
+    # The right vectors are V @ T, with orthonormal columns in V whatever the factors are.
+    V, T = qr(adjoint(Vh))
+    AV = operator.matmul(V)
+    AAV = operator.rmatmul(AV)
+    right = column_norms(matmul(AV, T) - B)
+    left = column_norms(operator.rmatmul(U) - adjoint(Vh) * S[..., None, :])
+    wrong = _norm(AV - matmul(B, matmul(Vh, V)))
+    outside = _norm(AAV - matmul(V, matmul(adjoint(V), AAV)))
+    missed = wrong * wrong + _missed(matmul(adjoint(AV), AV), outside, spectral)
+    missed = xp.where(missed < error * error, missed, error * error)
+    twice = error + xp.sqrt(error * error - missed)
+
+    unit = power[..., 0, 0]
+    measured = {
+        "error": error / unit,
+        "relative_error": error / xp.where((norm > 0) | (error > 0), norm, 1.0),
+        "spectral_error": spectral / unit,
+        "failure_probability": xp.full_like(unit, failure),
+        "residuals": xp.maximum(left, right)[..., 0, :] / power[..., 0],
+        "orthogonality": _orthogonality(U, Vh),
+        "excess": missed / xp.where(twice > 0, twice, 1.0) / unit,
+        "gap": (_smallest(S) - estimate) / unit,
+    }
+    return Certificate(**{name: cast(value, S.dtype) for name, value in measured.items()})
+
+
+def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Array, Array]]:
+    """The matrix or its two factors, and the triplets of the factors, all in one dtype."""
+    checked("factors", factors)
+    if isinstance(A, Factors):
+        checked("A", A)
+    xp = _checks.arrays(A=array_of(A), factors=factors[0])
+    if not isinstance(A, Factors):
+        _checks.matrix("A", A)
+    _checks.same_shape("A", A.shape, "factors", factors.shape)
+    parts = pair(A) if isinstance(A, Factors) else (working(A),)
+    triplets = map(working, factors) if isinstance(factors, SVD) else thin_svd(*pair(factors), 0)
+    U, S, Vh = triplets
+    dtype = xp.result_type(parts[0].dtype, U.dtype)
+    U, Vh = cast(U, dtype), cast(Vh, dtype)
+    return tuple(cast(part, dtype) for part in parts), (U, cast(S, real_dtype(U)), Vh)
+
+
+def _refuse(A: Any, factors: Any) -> None:
+    """Say what is not finite."""
+    for name, value in ("A", A), ("factors", factors):
+        arrays = value if isinstance(value, Factors) else (value,)
+        if not all(namespace(part).all(namespace(part).isfinite(part)) for part in arrays):
+            _checks.nonfinite(name, value)
+
+
+def _norms_dense(A: Array, power: Array, B: Array, C: Array) -> tuple[Array, Array]:
+    """Frobenius norms of ``power * A - B @ C`` and of ``power * A``."""
+    xp = namespace(A)
+    wide = widest(C)
+    squares = 0.0, 0.0
+    for part, rows in chunks(A, B):
+        part = widest(part * power)
+        rest = part - matmul(widest(rows), wide)
+        squares = squares[0] + squared_norm(rest), squares[1] + squared_norm(part)
+    return xp.sqrt(squares[0]), xp.sqrt(squares[1])
+
+
+def _norms_thin(B: Array, A: Array, power: Array, left: Array, right: Array) -> tuple[Array, Array]:
+    """Frobenius norms of ``B @ A - left @ right`` and of ``B @ A``."""
+    xp = namespace(A)
+    rest = thin_svdvals(xp.concat([B, -left], axis=-1), xp.concat([A, right], axis=-2), 0)
+    whole = thin_svdvals(B, A, 0)
+    return xp.linalg.vector_norm(rest, axis=-1), xp.linalg.vector_norm(whole, axis=-1)
+
+
+def _norm(A: Array) -> Array:
+    """Frobenius norm, shape (...)."""
+    return namespace(A).sqrt(squared_norm(A))
+
+
+def _spectral_norm(operator: Operator, seed: int) -> tuple[Array, Array, float]:
+    """An estimate of the spectral norm from below, an upper bound, its failure probability."""
+    n = operator.shape[-1]
+    if min(operator.shape[-2:]) <= _WIDTH * (_STEPS + 1):
+        norm = _largest(svdvals(_formed(operator)))
+        return norm, norm, 0.0
+    basis = started(operator, _WIDTH, seed=seed, stream=_STREAM)
+    for _ in range(_STEPS - 1):
+        basis = extended(operator, basis)
+    estimate = svdvals(completed(basis)[2])[..., 0]
+    dimension = 2 * n if is_complex(operator.like) else n
+    root = math.log(1.648 * math.sqrt(dimension) * _FAILURE ** (-1 / _WIDTH)) / (2 * _STEPS - 1)
+    return estimate, estimate / math.sqrt(1 - root * root), _FAILURE
+
+
+def _formed(operator: Operator) -> Array:
+    """The matrix itself, or its adjoint, from products with the short side's identity."""
+    m, n = operator.shape[-2:]
+    like = operator.like
+    eye = namespace(like).eye(min(m, n), dtype=like.dtype, device=device(like))
+    return operator.matmul(eye) if n <= m else operator.rmatmul(eye)
+
+
+def _missed(H: Array, outside: Array, spectral: Array) -> Array:
+    """By how much r squared singular values may add up to more than the trace of ``H``."""
+    xp = namespace(H)
+    r = H.shape[-1]
+    if r == 0:
+        return xp.zeros_like(outside)
+    surplus = spectral[..., None] ** 2 - eigvalsh(widest(H))  # descending
+    gap = -surplus[..., 0]
+    inside = gap * math.sqrt(r) > outside  # the maximum is at s < sqrt(r)
+    return xp.where(
+        inside,
+        outside * outside / xp.where(inside, gap, 1.0),
+        2 * math.sqrt(r) * outside + xp.sum(xp.where(surplus > 0, surplus, 0.0), axis=-1),
+    )
+
+
+def _orthogonality(U: Array, Vh: Array) -> Array:
+    """Frobenius norm of what is wrong with the products of either side's vectors.
+
+    Vectors that are exactly zero belong to triplets that a rule has dropped.
+    """
+    xp = namespace(U)
+    norms = []
+    for Q in widest(U), adjoint(widest(Vh)):
+        present = xp.any(Q != 0, axis=-2)
+        eye = xp.eye(Q.shape[-1], dtype=Q.dtype, device=device(Q))
+        norms.append(_norm(matmul(adjoint(Q), Q) - xp.where(present[..., None, :], eye, 0.0)))
+    return xp.maximum(*norms)
+
+
+def _largest(S: Array) -> Array:
+    xp = namespace(S)
+    return S[..., 0] if S.shape[-1] else xp.zeros(S.shape[:-1], dtype=S.dtype, device=device(S))
+
+
+def _smallest(S: Array) -> Array:
+    """The last singular value; without one, nothing is near to being dropped."""
+    xp = namespace(S)
+    if S.shape[-1]:
+        return S[..., -1]
+    return xp.full(S.shape[:-1], math.inf, dtype=S.dtype, device=device(S))

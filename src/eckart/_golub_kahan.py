@@ -1,0 +1,138 @@
+"""Block Golub–Kahan bidiagonalisation: bases of both sides of a matrix from products with it."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from eckart._basis import orthonormal, project_out
+from eckart._linalg import column_norms, matmul
+from eckart._namespace import Array, adjoint, device, format_of, namespace
+from eckart._operator import Operator
+from eckart._sketch import gaussian
+
+
+class Basis(NamedTuple):
+    """``A @ P = Q @ L`` with orthonormal columns in ``P`` (..., n, K) and ``Q`` (..., m, K).
+
+    `remainder` is what ``adjoint(A) @ Q`` has outside of the span of ``P``: only the last block of
+    ``Q`` has any, so it has as many columns, (..., n, b).
+    """
+
+    P: Array
+    Q: Array
+    L: Array
+    remainder: Array
+    scale: Array  # largest norm of a column of a product so far, shape (..., 1, 1)
+    seed: int
+    stream: int  # the next one to draw from
+
+    @property
+    def size(self) -> int:
+        """Columns of either basis."""
+        return int(self.P.shape[-1])
+
+    @property
+    def width(self) -> int:
+        """Columns of the last block."""
+        return int(self.remainder.shape[-1])
+
+
+def started(operator: Operator, width: int, *, seed: int, stream: int = 0) -> Basis:
+    """The first block of a basis, of `width` columns, from a Gaussian test matrix."""
+    xp = namespace(operator.like)
+    *stack, m, n = operator.shape
+    like = operator.like
+    Omega = gaussian(n, width, like=like, seed=seed, stream=stream)
+    empty = {"dtype": like.dtype, "device": device(like)}
+    basis = Basis(
+        P=xp.zeros((*stack, n, 0), **empty),
+        Q=xp.zeros((*stack, m, 0), **empty),
+        L=xp.zeros((*stack, 0, 0), **empty),
+        remainder=xp.broadcast_to(Omega, (*stack, n, width)),
+        scale=_largest_norm(xp.zeros((*stack, 1, 1), **empty)),
+        seed=seed,
+        stream=stream + 1,
+    )
+    return extended(operator, basis)
+
+
+def extended(operator: Operator, basis: Basis) -> Basis:
+    """The basis with one block more, for a product with the matrix and one with its adjoint.
+
+    Notes
+    -----
+    Full reorthogonalisation. What ``L`` has above its blocks on the diagonal is computed, not
+    assumed, so that the relation holds whatever the columns of `remainder` are.
+    """
+    P, Q, L, remainder, scale, seed, stream = basis
+    xp = namespace(P)
+    P_next = _block(remainder, P, scale, seed, stream)
+    Y = operator.matmul(P_next)
+    scale = xp.maximum(scale, _largest_norm(Y))
+    Y, C = project_out(Y, Q)
+    Q_next = _block(Y, Q, scale, seed, stream + 1)
+    zeros = xp.zeros(
+        (*L.shape[:-2], Q_next.shape[-1], L.shape[-1]), dtype=L.dtype, device=device(L)
+    )
+    column = xp.concat([C, matmul(adjoint(Q_next), Y)], axis=-2)
+    L = xp.concat([xp.concat([L, zeros], axis=-2), column], axis=-1)
+    P, Q = xp.concat([P, P_next], axis=-1), xp.concat([Q, Q_next], axis=-1)
+    W = operator.rmatmul(Q_next)
+    return Basis(
+        P, Q, L, project_out(W, P)[0], xp.maximum(scale, _largest_norm(W)), seed, stream + 2
+    )
+
+
+def widened(basis: Basis) -> Basis:
+    """The basis with as many random columns more in its next block, to find what it missed."""
+    xp = namespace(basis.P)
+    remainder = basis.remainder
+    fresh = gaussian(*remainder.shape[-2:], like=remainder, seed=basis.seed, stream=basis.stream)
+    fresh = project_out(xp.broadcast_to(fresh, remainder.shape), basis.P)[0]
+    fresh = fresh * (basis.scale / math.sqrt(fresh.shape[-2]))
+    return basis._replace(remainder=xp.concat([remainder, fresh], axis=-1), stream=basis.stream + 1)
+
+
+def restarted(basis: Basis, X: Array, S: Array, Yh: Array) -> Basis:
+    """The basis of some Ritz triplets ``(Q @ X, S, Yh @ adjoint(P))`` alone.
+
+    Their residuals lie in the span of `remainder`, so that the iteration goes on as it was.
+    """
+    xp = namespace(S)
+    eye = xp.eye(S.shape[-1], dtype=X.dtype, device=device(S))
+    return basis._replace(
+        P=matmul(basis.P, adjoint(Yh)), Q=matmul(basis.Q, X), L=S[..., None] * eye
+    )
+
+
+def completed(basis: Basis) -> tuple[Array, Array, Array]:
+    """``P``, ``Q`` and ``R = adjoint(Q) @ A @ P`` with the remainder taken into ``P``.
+
+    Then ``adjoint(Q) @ A = R @ adjoint(P)``, and no product is left unused.
+    """
+    P, Q, L, remainder, scale, seed, stream = basis
+    xp = namespace(P)
+    P_next = _block(remainder, P, scale, seed, stream)
+    above = (*L.shape[:-2], L.shape[-2] - basis.width, basis.width)
+    zeros = xp.zeros(above, dtype=L.dtype, device=device(L))
+    corner = adjoint(matmul(adjoint(P_next), remainder))
+    R = xp.concat([L, xp.concat([zeros, corner], axis=-2)], axis=-1)
+    return xp.concat([P, P_next], axis=-1), Q, R
+
+
+def _largest_norm(Y: Array) -> Array:
+    """Largest norm of a column, shape (..., 1, 1)."""
+    return namespace(Y).max(column_norms(Y), axis=-1, keepdims=True)
+
+
+def _block(Y: Array, Q: Array, scale: Array, seed: int, stream: int) -> Array:
+    """The next block of an orthonormal basis ``Q``, from products `Y` projected out of it."""
+    xp = namespace(Y)
+    # Where all products so far were zero, anything else will do.
+    noise = xp.where(scale > 0, 8 * format_of(Y).eps * scale, xp.ones_like(scale))
+
+    def fresh() -> Array:
+        return gaussian(*Y.shape[-2:], like=Y, seed=seed, stream=stream)
+
+    return orthonormal(Y, Q, noise=noise, fresh=fresh)

@@ -1,0 +1,62 @@
+"""Gaussian test matrices from a counter: the only randomness, and no state."""
+
+from __future__ import annotations
+
+import math
+
+from eckart._namespace import Array, Namespace, device, is_complex, namespace, real_dtype
+
+# Odd multipliers that fit a signed integer of 32 bits: those of the hash, and two that tell rows
+# from columns.
+_FIRST, _SECOND = 0x21F0AAAD, 0x735A2D97
+_ROW, _COLUMN = 0x2C1B3C6D, 0x297A2D39
+
+
+def gaussian(n: int, k: int, *, like: Array, seed: int, stream: int = 0) -> Array:
+    """Test matrix of shape (n, k), its entries independent and normal, of variance one.
+
+    In the dtype and on the device of `like`. An entry depends on its row, its column, `seed` and
+    `stream` alone, so that a wider matrix begins with the narrower one; in complex dtypes its
+    modulus squared has mean one.
+
+    Notes
+    -----
+    Two counters are hashed into two uniform numbers of 24 bits, and Box and Muller [1]_ make two
+    normal ones of them, or one complex one. The hash is Wellons' [2]_, in ``int32``: that has the
+    same bits on every library, where unsigned or longer integers are missing on some.
+
+    References
+    ----------
+    .. [1] G. E. P. Box and M. E. Muller, "A note on the generation of random normal deviates",
+       Annals of Mathematical Statistics 29, 1958.
+    .. [2] C. Wellons, "Prospecting for hash functions", 2018, with the constants of its list.
+    """
+    xp = namespace(like)
+    pairs = k if is_complex(like) else (k + 1) // 2
+    here = {"dtype": xp.int32, "device": device(like)}
+    key = _hash(xp, xp.asarray([_int32(seed)], **here), stream)
+    rows = xp.arange(n, **here)[:, None] * _ROW
+    columns = _hash(xp, xp.arange(2 * pairs, **here) * _COLUMN ^ key, stream)
+    bits = _hash(xp, rows + columns, stream)
+    # The middles of 2**24 intervals, as float32 holds them: never zero, whose logarithm is none.
+    uniform = (xp.astype((bits >> 8) & 0xFFFFFF, real_dtype(like)) + 0.5) * 2.0**-24
+    radius = xp.sqrt(-2 * xp.log(uniform[:, ::2]))
+    angle = 2 * math.pi * uniform[:, 1::2]
+    cosine, sine = radius * xp.cos(angle), radius * xp.sin(angle)
+    if is_complex(like):
+        real, imaginary = xp.astype(cosine, like.dtype), xp.astype(sine, like.dtype)
+        return math.sqrt(0.5) * (real + 1j * imaginary)
+    return xp.reshape(xp.stack([cosine, sine], axis=-1), (n, 2 * pairs))[:, :k]
+
+
+def _hash(xp: Namespace, x: Array, stream: int) -> Array:
+    """A bijection of the integers of 32 bits under which neighbours have nothing in common."""
+    x = x ^ _int32(stream * 0x9E3779B1)
+    x = (x ^ ((x >> 16) & 0xFFFF)) * _FIRST
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * _SECOND
+    return x ^ ((x >> 15) & 0x1FFFF)
+
+
+def _int32(number: int) -> int:
+    """`number` modulo 2**32, as a signed integer."""
+    return (number + 2**31) % 2**32 - 2**31
