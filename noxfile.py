@@ -99,6 +99,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Measure the overhead over the libraries' own functions."""
-    install(session, "torch", "jax")
-    session.run("python", "tests/benchmarks/overhead.py", *session.posargs)
+    """Measure the overhead and the truncated SVD beside its peers, and write docs/benchmarks.md."""
+    install(session, "torch", "jax", "benchmarks")
+    session.run("python", "tests/benchmarks/overhead.py")
+    session.run("python", "tests/benchmarks/truncation.py", *session.posargs)

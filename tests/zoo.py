@@ -17,6 +17,32 @@ SPECTRA = {
     "zero": lambda k: np.zeros(k),
     "one value": lambda k: np.where(np.arange(k) < 1, 1.0, 0.0),
 }
+
+
+def _below(values: Any) -> Any:
+    """Ten leading ones, then these: how Tropp et al. (2017, 2019) build their test spectra."""
+    return np.concatenate([np.ones(min(10, len(values))), values])[: len(values)]
+
+
+# The hard cases of the literature on randomised methods, for some dozens of singular values.
+HARD_SPECTRA = {
+    "low rank and noise": lambda k: _below(
+        0.05 * np.linalg.svd(np.random.default_rng(0).standard_normal((k, k)) / np.sqrt(k))[1]
+    ),
+    "slow polynomial decay": lambda k: _below(np.arange(2, k + 2) ** -0.5),
+    "fast polynomial decay": lambda k: _below(np.arange(2, k + 2) ** -2.0),
+    "slow exponential decay": lambda k: _below(10.0 ** (-0.01 * np.arange(1, k + 1))),
+    "fast exponential decay": lambda k: _below(10.0 ** (-0.25 * np.arange(1, k + 1))),
+    "devil's stairs": lambda k: 0.6 ** (np.arange(k) // 7),
+    "flat tail": lambda k: np.where(np.arange(k) < 4, 1.0, 0.01),
+    "almost flat": lambda k: 1.0 - 1e-3 * np.arange(k) / k,
+    "repeats across the cut": lambda k: np.where(np.arange(k) < 3, 2.0, np.ones(k)),
+    "more repeats than a block": lambda k: np.where(np.arange(k) < 19, 1.0, 0.5),
+    "linear": lambda k: 1.0 - np.arange(k) / k,
+    "exact rank": lambda k: np.where(np.arange(k) < 4, 1.0 / np.arange(1, k + 1), 0.0),
+    "identity": lambda k: np.ones(k),
+    "zero": lambda k: np.zeros(k),
+}
 SHAPES = [(6, 6), (9, 4), (4, 9), (1, 5), (5, 1), (1, 1), (23, 17)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from eckart._linalg import eigh, matmul, qr
+from eckart._linalg import eigh, matmul, normalized, qr
 from eckart._namespace import Array, adjoint, concrete_int, format_of, namespace
 
 
@@ -49,6 +49,8 @@ def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array])
     .. [1] B. N. Parlett, "The Symmetric Eigenvalue Problem", 1998, Section 6.9.
     """
     xp = namespace(Y)
+    Y, power = normalized(Y)
+    noise = noise * power
     whitened, smallest, largest = _whitened(Y)
     safe = smallest > math.sqrt(32 * format_of(Y).eps) * largest
     if concrete_int(xp.all(safe & (smallest > 2 * noise[..., 0, 0]))) == 1:

@@ -53,6 +53,15 @@ class Certificate(NamedTuple):
         Upper bound of `error` minus the error of the best approximation of rank r.
     gap : array, shape (...)
         Smallest singular value kept minus an estimate of the largest dropped, which is from below.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> A = np.diag([3.0, 2.0, 1.0])
+    >>> certificate = eckart.certify(A, eckart.truncated_svd(A, 2))
+    >>> f"{certificate.error:.3f} {certificate.gap:.3f} {certificate.failure_probability}"
+    '1.000 1.000 0.0'
     """
 
     error: Array
@@ -218,11 +227,12 @@ def _norms_dense(A: Array, power: Array, B: Array, C: Array) -> tuple[Array, Arr
     return xp.sqrt(squares[0]), xp.sqrt(squares[1])
 
 
-def _norms_thin(B: Array, A: Array, power: Array, left: Array, right: Array) -> tuple[Array, Array]:
-    """Frobenius norms of ``B @ A - left @ right`` and of ``B @ A``."""
-    xp = namespace(A)
-    rest = thin_svdvals(xp.concat([B, -left], axis=-1), xp.concat([A, right], axis=-2), 0)
-    whole = thin_svdvals(B, A, 0)
+def _norms_thin(parts: tuple[Array, ...], B: Array, C: Array) -> tuple[Array, Array]:
+    """Frobenius norms of the product of `parts` minus ``B @ C`` and of that product."""
+    xp = namespace(B)
+    left, right = parts
+    rest = thin_svdvals(xp.concat([left, -B], axis=-1), xp.concat([right, C], axis=-2), 0)
+    whole = thin_svdvals(left, right, 0)
     return xp.linalg.vector_norm(rest, axis=-1), xp.linalg.vector_norm(whole, axis=-1)
 
 

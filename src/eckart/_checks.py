@@ -270,6 +270,14 @@ def warn_of_residual(residual: float, accuracy: float) -> None:
     )
 
 
+def no_derivative() -> NoReturn:
+    """Say that a derivative is not to be had."""
+    raise TypeError(
+        '`method` must be "exact" or "auto" where JAX asks for a derivative, got "krylov": the '
+        "iteration has none of its own yet. Leave `method` out."
+    )
+
+
 def _holds(condition: Array) -> bool:
     """Whether a condition on values holds; a traced one has no values to refuse."""
     return concrete_int(condition) != 0

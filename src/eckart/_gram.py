@@ -13,6 +13,7 @@ from eckart._namespace import (
     conjugate,
     device,
     format_of,
+    is_plain,
     namespace,
     real_dtype,
     widest,
@@ -53,18 +54,20 @@ def gram(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | No
     float64 where the library has it. A vector to ``S[j]`` is as exact as rounding the Gram matrix
     allows, its residual some ``eps_gram * S[0]**2 / S[j]``; so kept values must be within
     ``4 * sqrt(eps / eps_gram)`` of the largest: 1e5 in float32, where the library has float64, 4
-    otherwise. Smaller ones are handed over, as everything is while values are traced.
+    otherwise. Smaller ones are handed over, and so is an array that is traced or differentiated.
     """
+    if not is_plain(A):
+        return None
     xp = namespace(A)
     G, power = _gram(A)
     values, vectors = (xp.flip(part, axis=-1) for part in eigh(G))
     S = _roots(values)
     factor = cast(power[..., 0], S.dtype)
     counts = count(S / factor, rules)
-    width = rules.rank if rules.fixed else concrete_int(xp.max(counts))
+    width = concrete_int(xp.max(counts))
     spread = 4 * math.sqrt(format_of(A).eps / format_of(G).eps)
-    usable = (S[..., : width or 0] * spread >= S[..., :1]) & (S[..., :1] > 0)
-    if width is None or concrete_int(xp.all(usable)) != 1:
+    usable = (S[..., :width] * spread >= S[..., :1]) & (S[..., :1] > 0)
+    if concrete_int(xp.all(usable)) != 1:
         return None
     V = cast(vectors[..., :width], A.dtype)
     tall = A.shape[-2] >= A.shape[-1]

@@ -16,7 +16,11 @@ from eckart._namespace import (
     conjugate,
     device,
     format_of,
+    has_derivative,
+    is_compiled,
     is_complex,
+    is_jax,
+    is_plain,
     namespace,
     widest,
 )
@@ -26,7 +30,7 @@ from eckart._triplets import Triplets
 
 # Columns of a block. A product with a large matrix costs hardly less with fewer than sixteen
 # columns, and from sixty-four on twice as much with twice as many.
-_NARROWEST, _WIDEST = 16, 64
+_NARROWEST, _WIDEST = 16, 128
 
 # Blocks of a traced iteration, which cannot look whether it has converged.
 _DEPTH = 5
@@ -35,14 +39,15 @@ _OVERSAMPLING = 8
 # Steps after which an iteration gives up.
 _STEPS = 100
 
-# Where the rank is not known beforehand, the part of the space that a basis may fill.
-_SHARE = 4
+# Where the rank is not known beforehand: the one to begin as for, and the part of the space that a
+# basis may fill before the full SVD is the better way.
+_UNKNOWN, _SHARE = 64, 8
 
 # Smallest relative error, in units of sqrt(eps), that is told from rounding in a sum of squares.
 _SMALLEST_ERROR = 32.0
 
 # Checks before an iteration counts as slow.
-_PROMPT = 6
+_PROMPT = 12
 
 
 def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | None:
@@ -76,7 +81,10 @@ def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | 
        ``6 * max(rank, 2 * b)`` columns.
     6. While values are traced the block is wider than the rank and the number of blocks is fixed.
 
-    A basis that would have to fill the greater part of the space is handed over: None.
+    Handed over is a basis that would have to fill the greater part of the space; a tensor that
+    PyTorch shall differentiate, as the iteration has no derivative of its own; and one that its
+    compiler traces, which takes more than a minute for an unrolled iteration and, in complex
+    dtypes, gets it wrong.
 
     References
     ----------
@@ -87,6 +95,12 @@ def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | 
     .. [3] K. Wu and H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue
        problems", SIAM Journal on Matrix Analysis and Applications 22, 2000.
     """
+    if is_compiled(A) or has_derivative(A):
+        return None
+    if is_jax(A) and not is_plain(A):
+        from eckart._jax import without_derivative
+
+        A = without_derivative(A)
     operator, power = dense(A)
     goal = _Goal(A, rules, power, accuracy)
     if rules.error is not None and not _resolved(A, rules.error):
@@ -122,7 +136,7 @@ def _fixed(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
 def _converged(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
     """Triplets that have converged, or what there is when the patience ends."""
     rank, k = goal.rules.rank, min(operator.shape[-2:])
-    width = min(_WIDEST, max(_NARROWEST, (rank or _WIDEST) // 2))
+    width = min(_WIDEST, max(_NARROWEST, (rank or _UNKNOWN) // 2))
     most = k // _SHARE if rank is None else min(6 * max(rank, 2 * width), k - width)
     if (rank or 0) + 3 * width > most:
         return None
@@ -217,8 +231,11 @@ class _Goal:
         before, gain = (xp.where(rise > 0, rise, 0.0) for rise in (two - one, now - two))
         ratio = xp.where(before > 0, gain / xp.where(before > 0, before, 1.0), 1.0)
         ratio = xp.clip(ratio, max=0.95)
-        comparable = (first == each) & (second == each)
-        return comparable & (gain * ratio / (1 - ratio) <= 2 * self.accuracy ** (4 / 3) * dropped)
+        tolerance = self.accuracy**1.5
+        little = gain * ratio / (1 - ratio) <= 2 * tolerance * dropped
+        # Rounding hides what is less than eps times the sum.
+        visible = format_of(S).eps * now <= tolerance * dropped
+        return (first == each) & (second == each) & little & visible
 
     def _crowded(self, S: Array, kept: Array, width: int) -> bool:
         """Whether some wanted value agrees with as many as it could have found copies of itself.

@@ -144,16 +144,37 @@ def concrete_int(array: Array) -> int | None:
         raise
 
 
+def is_jax(array: Array) -> bool:
+    """Whether `array` is of JAX, whose compiled functions may be differentiated unseen."""
+    return bool(array_api_compat.is_jax_array(array))
+
+
 def is_plain(array: Array) -> bool:
     """Whether `array` has values, and nobody asks for a derivative with respect to them."""
-    if array_api_compat.is_jax_array(array):
+    if is_jax(array):
         return all(kind.__name__ != "Tracer" for kind in type(array).__mro__)
     if not array_api_compat.is_torch_array(array):
         return True
-    xp = namespace(array)
-    if xp.compiler.is_compiling() or (array.requires_grad and xp.is_grad_enabled()):
+    if is_compiled(array) or has_derivative(array):
         return False
-    return 0 in array.shape or concrete_int(xp.isfinite(array[(0,) * array.ndim])) is not None
+    return 0 in array.shape or concrete_int(array[(0,) * array.ndim] == 0) is not None
+
+
+def is_compiled(array: Array) -> bool:
+    """Whether PyTorch's compiler is tracing `array`."""
+    if not array_api_compat.is_torch_array(array):
+        return False
+    return bool(namespace(array).compiler.is_compiling())
+
+
+def has_derivative(array: Array) -> bool:
+    """Whether PyTorch will be asked for a derivative with respect to `array`."""
+    if not array_api_compat.is_torch_array(array):
+        return False
+    xp = namespace(array)
+    if array.requires_grad:
+        return bool(xp.is_grad_enabled())
+    return xp.autograd.forward_ad.unpack_dual(array).tangent is not None
 
 
 @contextmanager

@@ -15,9 +15,9 @@ _ROW, _COLUMN = 0x2C1B3C6D, 0x297A2D39
 def gaussian(n: int, k: int, *, like: Array, seed: int, stream: int = 0) -> Array:
     """Test matrix of shape (n, k), its entries independent and normal, of variance one.
 
-    In the dtype and on the device of `like`. An entry depends on its row, its column, `seed` and
-    `stream` alone, so that a wider matrix begins with the narrower one; in complex dtypes its
-    modulus squared has mean one.
+    In the dtype and on the device of `like`. An entry depends on its row, its column, `seed` modulo
+    ``2**64`` and `stream` alone, so that a wider matrix begins with the narrower one; in complex
+    dtypes its modulus squared has mean one.
 
     Notes
     -----
@@ -34,7 +34,9 @@ def gaussian(n: int, k: int, *, like: Array, seed: int, stream: int = 0) -> Arra
     xp = namespace(like)
     pairs = k if is_complex(like) else (k + 1) // 2
     here = {"dtype": xp.int32, "device": device(like)}
-    key = _hash(xp, xp.asarray([_int32(seed)], **here), stream)
+    key = xp.zeros(1, **here)
+    for word in seed, seed >> 32:
+        key = _hash(xp, key ^ _int32(word), stream)
     rows = xp.arange(n, **here)[:, None] * _ROW
     columns = _hash(xp, xp.arange(2 * pairs, **here) * _COLUMN ^ key, stream)
     bits = _hash(xp, rows + columns, stream)
@@ -51,7 +53,7 @@ def gaussian(n: int, k: int, *, like: Array, seed: int, stream: int = 0) -> Arra
 
 def _hash(xp: Namespace, x: Array, stream: int) -> Array:
     """A bijection of the integers of 32 bits under which neighbours have nothing in common."""
-    x = x ^ _int32(stream * 0x9E3779B1)
+    x = x ^ _int32((stream + 1) * 0x9E3779B1)  # without it, zero is a fixed point
     x = (x ^ ((x >> 16) & 0xFFFF)) * _FIRST
     x = (x ^ ((x >> 15) & 0x1FFFF)) * _SECOND
     return x ^ ((x >> 15) & 0x1FFFF)

@@ -69,8 +69,9 @@ def truncated_svd(
     accuracy : float, optional
         Of ``"krylov"``: the iteration ends when the wanted triplets have residuals
         ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` of at most ``accuracy * S[0]``,
-        ``sqrt(eps)`` by default, or when going on would lower the error of the truncation by less
-        than a share ``accuracy**(4/3)``. The singular values are then more exact by far.
+        ``min(1e-4, sqrt(eps))`` by default, or when going on would lower the error of the
+        truncation by less than a share ``accuracy**1.5``. The singular values are then more exact
+        by far.
     seed : int
         Of the test matrix of ``"krylov"``: the same one gives the same result.
     check_finite : bool
@@ -302,7 +303,7 @@ def _decompose(
     A: Array | Factors, rules: Rules, method: str, accuracy: float | None, seed: int
 ) -> Triplets:
     """Triplets by the way asked for, or by the full SVD where that is the better one."""
-    accuracy = _checks.accuracy(accuracy, math.sqrt(format_of(working(array_of(A))).eps))
+    accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(array_of(A))).eps)))
     seed = _checks.integer("seed", seed)
     if isinstance(A, Factors):
         return Triplets(*thin_svd(*pair(A), rank=rules.rank or 0))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,13 +44,19 @@ def refused(run: Callable[..., Result]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def measured(run: Callable[..., Result]) -> Callable[..., Any]:
-    """The JSON that a run prints, by the names of the tensors."""
+def entries() -> Callable[[Result], dict[str, dict[str, Any]]]:
+    """The JSON that a run has printed, by the names of the tensors."""
+    return lambda result: {entry["name"]: entry for entry in strict_json(result.stdout)}
+
+
+@pytest.fixture
+def measured(run: Callable[..., Result], entries: Callable[[Result], Any]) -> Callable[..., Any]:
+    """What ``inspect`` prints as JSON, by the names of the tensors."""
 
     def measured(*arguments: object) -> dict[str, dict[str, Any]]:
         result = run("inspect", *arguments, "--json")
         assert result.exit_code == 0, result.output
-        return {entry["name"]: entry for entry in strict_json(result.stdout)}
+        return entries(result)
 
     return measured
 
@@ -84,6 +92,18 @@ def npz(tmp_path: Path, low_rank: np.ndarray) -> Path:
             "steps": np.arange(6).reshape(2, 3),
         },
     )
+    return path
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> Path:
+    """An archive with two matrices of one name, of ranks 2 and 3."""
+    path = tmp_path / "twins.npz"
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Duplicate name", UserWarning)
+        for size in (2, 3):
+            with archive.open("w.npy", "w") as stream:
+                np.save(stream, np.eye(size))
     return path
 
 

@@ -31,7 +31,8 @@ import sys, eckart
 assert not {"eckart.cli", "click", "rich"} & set(sys.modules)
 from eckart.cli.commands import command
 command(["--help"], standalone_mode=False)
-command(["inspect", "--help"], standalone_mode=False)
+for name in "inspect", "factorize":
+    command([name, "--help"], standalone_mode=False)
 heavy = {"rich", "safetensors", "matplotlib", "torch", "jax"} & set(sys.modules)
 assert not heavy, heavy
 """

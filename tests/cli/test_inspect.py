@@ -60,6 +60,15 @@ def test_half_precision_has_its_own_rule_for_zero(name, low_rank, safetensors, m
     assert facts["stable_rank"] == pytest.approx(float(eckart.stable_rank(wide)), rel=1e-6)
 
 
+def test_bfloat16_is_read_where_nothing_else_has_taught_it_to_numpy(safetensors):
+    """The command imports what defines the dtype; these tests, which do too, would hide it."""
+    path = safetensors(w=("BF16", [1, 2], b"\x80\x3f" * 2))
+    command = [sys.executable, "-m", "eckart.cli", "inspect", str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "bfloat16" in ended.stdout
+
+
 def test_the_singular_values_are_computed_once(npz, run, monkeypatch):
     """All columns come from one decomposition of each matrix."""
     shapes = []
@@ -288,5 +297,5 @@ def test_a_reader_who_leaves_early_sees_no_traceback(npz):
 
 def test_a_saving_is_shown_only_where_there_is_one():
     """Factors that store more than the matrix save nothing, and a dash says so."""
-    assert table._saved(report.Cut(rank=1, error=0.1, saved=0.25)) == "25 %"
-    assert table._saved(report.Cut(rank=9, error=0.1, saved=-0.5)) == "–"
+    assert table._saved(0.25) == "25 %"
+    assert table._saved(0.0) == table._saved(-0.5) == "–"

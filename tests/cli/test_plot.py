@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from eckart.cli import plots, report
+from eckart.cli import report
 
 pytestmark = pytest.mark.numpy_only
 
@@ -54,10 +54,12 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert "`--plot` must name a .png file that can be written" in sentence
 
 
-def test_a_directory_that_cannot_be_written_is_refused(npz, tmp_path, refused, monkeypatch):
-    """The operating system's refusal is told as a sentence."""
-    monkeypatch.setattr(plots.os, "getpid", lambda: "x" * 300)
-    assert "cannot be written" in refused("inspect", npz, "--plot", tmp_path / "p.png")
+@pytest.mark.parametrize("length", [250, 300])
+def test_what_the_system_refuses_is_a_sentence(length, npz, tmp_path, refused):
+    """A name too long, for the file itself or only for the one that it is written to first."""
+    path = tmp_path / ("x" * (length - 4) + ".png")
+    sentence = refused("inspect", npz, "--plot", path)
+    assert "cannot be written: File name too long. Choose another path." in sentence
 
 
 def test_a_failure_leaves_the_old_picture(npz, tmp_path, run, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command line: ``eckart demo`` tells the idea, ``eckart inspect`` measures a file."""
+"""The command line: ``eckart demo`` tells, ``inspect`` measures a file, ``factorize`` cuts it."""
 
 from __future__ import annotations
 

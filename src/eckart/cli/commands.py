@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +17,10 @@ from eckart.cli.text import printable
 
 if TYPE_CHECKING:
     from eckart.cli.files import Tensor
+    from eckart.cli.report import Result
+
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
@@ -68,17 +72,31 @@ def _share(ctx: click.Context, option: click.Parameter, value: float | None) -> 
     )
 
 
-@command.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", metavar="PATTERN", help="Only tensors named so, for example '*.weight'.")
-@click.option("--rank", type=click.IntRange(min=0), help="Show the error of this rank.")
-@click.option(
-    "--error",
-    type=float,
-    callback=_share,
-    help="Show the rank for this relative Frobenius error; with --rank, the smaller rank.",
+_file = click.argument("file", type=click.Path(path_type=Path))
+_name = click.option(
+    "--name", metavar="PATTERN", help="Only tensors named so, for example '*.weight'."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def _rules(rank: str, error: str) -> Callable[[Decorated], Decorated]:
+    """The options that choose a rank, with what they are for."""
+
+    def decorate(function: Decorated) -> Decorated:
+        function = click.option("--error", type=float, callback=_share, help=error)(function)
+        return click.option("--rank", type=click.IntRange(min=0), help=rank)(function)
+
+    return decorate
+
+
+@command.command()
+@_file
+@_name
+@_rules(
+    "Show the error of this rank.",
+    "Show the rank for this relative Frobenius error; with --rank, the smaller rank.",
+)
+@_json
 @click.option(
     "--plot", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw the spectra."
 )
@@ -104,33 +122,105 @@ def inspect(
 
     picture = nullcontext() if plot is None else drawing(plot)
     with picture as draw, tensors_in(file) as tensors:
-        chosen = [tensor for tensor in tensors if name is None or fnmatchcase(tensor.name, name)]
-        if tensors and not chosen:
-            raise Refusal(
-                f"`--name` must match a tensor of `{file}`, got '{name}'. "
-                f"The first of its {len(tensors)} is '{printable(tensors[0].name)}'."
-            )
-        matrices = [tensor for tensor in chosen if tensor.excluded is None]
-        if not matrices:
-            raise Refusal(
-                f"`{file}` must hold a matrix of floating-point numbers, but none of the "
-                f"{len(chosen)} tensors is one{_reasons(chosen, ': ')}. Choose or convert others."
-            )
+        chosen, matrices = _matrices(file, tensors, name)
         with closing(tracked(matrices)) as steps:
             found = [report.facts(each, each.load(), rank=rank, error=error) for each in steps]
         if draw is not None:
             draw(found)
 
-    if as_json:
-        click.echo(report.as_json(found))
-    else:
-        for line in table.page(found):
-            click.echo(line)
-    for facts in found:
-        if facts.refusal is not None:
-            click.echo(f"{printable(facts.tensor.name)}: {facts.refusal}", err=True)
-    if len(matrices) < len(chosen):
-        number = len(chosen) - len(matrices)
+    _tell([report.as_json(found)] if as_json else table.page(found), found, chosen)
+
+
+@command.command()
+@_file
+@_name
+@_rules(
+    "Cut to this rank, or to the largest of a matrix that has fewer.",
+    "Cut to the smallest rank of this relative Frobenius error; with --rank, the smaller rank.",
+)
+@_json
+@click.option(
+    "-o",
+    "output",
+    metavar="OUT",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Where to write, a .safetensors or .npz; replaced if it exists.",
+)
+@click.pass_context
+def factorize(
+    ctx: click.Context,
+    file: Path,
+    name: str | None,
+    rank: int | None,
+    error: float | None,
+    as_json: bool,
+    output: Path,
+) -> None:
+    """Replace every matrix in FILE, a .npy, .npz or .safetensors, by two factors, in OUT.
+
+    A tensor NAME of m rows and n columns becomes NAME.B of m rows and NAME.A of n columns, in its
+    dtype: the product NAME.B @ NAME.A is the best approximation of its rank. A tensor of more than
+    two axes is taken as a matrix of its first axis against the rest. OUT has the factors only.
+
+    Before OUT appears it is read back, compared with what was to be written, and its errors are
+    measured. A matrix with NaN or infinities is left out, and the exit code is then 1.
+    """
+    from eckart.cli import factors, table
+    from eckart.cli.files import tensors_in
+    from eckart.cli.progress import tracked
+
+    if rank is None and error is None:
+        raise Refusal(
+            "`--rank` or `--error` must say where to cut, but neither was given. "
+            "Give one, for example --error 0.1, which keeps 99 % of the energy."
+        )
+    with factors.storing(output, file) as stream, tensors_in(file) as tensors:
+        chosen, matrices = _matrices(file, tensors, name)
+        factors.refuse_unstorable(matrices, output)
+        with closing(tracked(matrices)) as steps:
+            made = [factors.factored(each, each.load(), rank=rank, error=error) for each in steps]
+        factors.store(made, stream, output)
+        with tensors_in(Path(stream.name)) as copies, closing(tracked(matrices)) as steps:
+            read = {copy.name: copy for copy in copies}
+            made = [factors.certified(each, read) for each, _ in zip(made, steps, strict=True)]
+
+    _tell([factors.as_json(made)] if as_json else table.factors_page(made), made, chosen)
+    shortfall = factors.shortfall(made, rank, error)
+    if shortfall is not None:
+        click.echo(shortfall, err=True)
+    if any(each.unfit for each in made):
+        ctx.exit(1)
+
+
+def _matrices(
+    file: Path, tensors: Sequence[Tensor], name: str | None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The tensors whose names match, and the matrices among them."""
+    chosen = [tensor for tensor in tensors if name is None or fnmatchcase(tensor.name, name)]
+    if tensors and not chosen:
+        raise Refusal(
+            f"`--name` must match a tensor of `{file}`, got '{name}'. "
+            f"The first of its {len(tensors)} is '{printable(tensors[0].name)}'."
+        )
+    matrices = [tensor for tensor in chosen if tensor.excluded is None]
+    if not matrices:
+        raise Refusal(
+            f"`{file}` must hold a matrix of floating-point numbers, but none of the "
+            f"{len(chosen)} tensors is one{_reasons(chosen, ': ')}. Choose or convert others."
+        )
+    return chosen, matrices
+
+
+def _tell(lines: Iterable[str], results: Sequence[Result], chosen: Sequence[Tensor]) -> None:
+    """What was found, and on stderr what was not."""
+    for line in lines:
+        click.echo(line)
+    for result in results:
+        if result.unfit is not None:
+            click.echo(f"{printable(result.tensor.name)}: {result.unfit.sentence}", err=True)
+    if len(results) < len(chosen):
+        number = len(chosen) - len(results)
         click.echo(f"Skipped {number} of {len(chosen)} tensors: {_reasons(chosen)}.", err=True)
 
 

@@ -1,4 +1,4 @@
-"""The tensors in a file, one at a time: the only place that knows formats."""
+"""The tensors in a file, one at a time, and files of arrays: the only place that knows formats."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import math
 import re
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import ml_dtypes  # noqa: F401  by whose import NumPy learns what bfloat16 is
 import numpy as np
 from safetensors import safe_open
+from safetensors.numpy import save
 
 from eckart.cli.refusal import Refusal
 
@@ -204,3 +206,45 @@ def _loaded(
     with _reading(path, name):
         array = np.asarray(read())
         return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+# ---- Writing -------------------------------------------------------------------------------------
+
+
+class Format(NamedTuple):
+    """How to write contiguous arrays by their names, and the dtypes that cannot be written."""
+
+    write: Callable[[IO[bytes], dict[str, Any]], object]
+    lacks: tuple[str, ...]
+
+
+def _write_safetensors(stream: IO[bytes], arrays: dict[str, Any]) -> None:
+    # Its `save_file` would write another file, which only its owner may read, and rename that.
+    stream.write(save(arrays))
+
+
+def _write_npz(stream: IO[bytes], arrays: dict[str, Any]) -> None:
+    np.savez(stream, **arrays)
+
+
+# By what a file is called.
+FORMATS = {
+    ".safetensors": Format(_write_safetensors, lacks=("complex128",)),
+    ".npz": Format(_write_npz, lacks=("bfloat16",)),
+}
+
+
+def holds(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> bool:
+    """Whether a file can be read and has these arrays, bit for bit, and no others."""
+    try:
+        with tensors_in(path) as tensors:
+            names = sorted(tensor.name for tensor in tensors)
+            return names == sorted(arrays) and all(
+                _bits(tensor.load()) == _bits(arrays[tensor.name]) for tensor in tensors
+            )
+    except Refusal:
+        return False
+
+
+def _bits(array: np.ndarray[Any, Any]) -> tuple[np.dtype[Any], tuple[int, ...], bytes]:
+    return array.dtype, array.shape, array.tobytes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from eckart.cli.output import replacing
 from eckart.cli.refusal import Refusal
 from eckart.cli.report import Array, Facts
 from eckart.cli.text import elided, printable
@@ -37,37 +37,8 @@ def drawing(path: Path) -> Iterator[Draw]:
             "`--plot` needs Matplotlib, which is not installed. "
             "Install the extra with pip install 'eckart[plot]'."
         )
-    path = _writable(path)
-    # Beside the file, because only within one file system is a replacement atomic.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        stream = part.open("xb")
-    except OSError as error:
-        raise _refusal(path, f"{part.parent} cannot be written: {error.strerror}") from None
-    try:
-        with stream:
-            yield lambda found: _draw(found, stream)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _writable(path: Path) -> Path:
-    path = path.resolve()
-    if path.suffix.lower() != ".png":
-        raise _refusal(path, "it is not called so")
-    if not path.parent.is_dir():
-        raise _refusal(path, f"{path.parent} is no directory")
-    if path.exists() and not (path.is_file() and os.access(path, os.W_OK)):
-        raise _refusal(path, "what is there is no file that you may replace")
-    return path
-
-
-def _refusal(path: Path, why: str) -> Refusal:
-    return Refusal(
-        f"`--plot` must name a .png file that can be written, got `{path}`, but {why}. "
-        "Choose another path."
-    )
+    with replacing(path, "--plot", (".png",)) as stream:
+        yield lambda found: _draw(found, stream)
 
 
 def _draw(found: Sequence[Facts], stream: IO[bytes]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -17,6 +17,25 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 # Percent of the energy, the sum of the squared singular values.
 ENERGIES = (90, 95, 99)
+
+
+class Unfit(NamedTuple):
+    """Why the library refuses a matrix: two words for a table, and its sentence."""
+
+    words: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """A tensor, and why nothing could be computed of its matrix, if so."""
+
+    tensor: Tensor
+    unfit: Unfit | None = None
+
+
+Value = TypeVar("Value")
+AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -39,16 +58,13 @@ class Measured:
     truncated: Cut | None
 
 
-@dataclass(frozen=True)
-class Facts:
-    """A tensor, the matrix that it is taken as, and either what was measured or why nothing was."""
+@dataclass(frozen=True, kw_only=True)
+class Facts(Result):
+    """What there is to know about a matrix; the break-even rank is of its shape alone."""
 
-    tensor: Tensor
     break_even_rank: int
     S: Array | None = None
     measured: Measured | None = None
-    finite: bool = True
-    refusal: str | None = None
 
 
 def facts(
@@ -60,19 +76,16 @@ def facts(
     A = A.reshape(shape)
     if tensor.dtype in _HALVES:
         A = A.astype(np.float32)  # otherwise the singular values would be rounded to half too
-    try:
-        with np.errstate(over="ignore"):  # the refusal that follows says it
-            S = eckart.singular_values(A).astype(np.float64)
-    except (ValueError, ArithmeticError) as refusal:
-        finite = bool(np.isfinite(A).all())
-        return Facts(tensor, break_even_rank, finite=finite, refusal=str(refusal))
+    S = attempted(A, eckart.singular_values)
+    if isinstance(S, Unfit):
+        return Facts(tensor=tensor, unfit=S, break_even_rank=break_even_rank)
+    S = S.astype(np.float64)
 
     def cut(**rules: Any) -> Cut:
         r = int(eckart.select_rank(S, **rules))
-        return Cut(r, float(eckart.truncation_error(S, r, relative=True)), _saved(shape, r))
+        return Cut(r, float(eckart.truncation_error(S, r, relative=True)), saved(shape, r))
 
-    # One `rank` serves matrices of many shapes, so it is no error that some have fewer triplets.
-    limit = None if rank is None else min(rank, S.size)
+    limit = limited(rank, shape)
     measured = Measured(
         rank=int(eckart.select_rank(S, rtol=_rtol(tensor.dtype, shape))),
         stable_rank=_stable_rank(S),
@@ -80,25 +93,54 @@ def facts(
         energy={p: cut(error=math.sqrt((100 - p) / 100)) for p in ENERGIES},
         truncated=None if limit is None and error is None else cut(rank=limit, error=error),
     )
-    return Facts(tensor, break_even_rank, S, measured)
+    return Facts(tensor=tensor, break_even_rank=break_even_rank, S=S, measured=measured)
+
+
+def attempted(A: Array, compute: Callable[[Array], Value]) -> Value | Unfit:
+    """What `compute` makes of `A`, or why the library refuses it."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # the refusal that follows says it
+            return compute(A)
+    except (ValueError, ArithmeticError) as refusal:
+        return Unfit("out of range" if np.isfinite(A).all() else "NaN or Inf", str(refusal))
+
+
+def limited(rank: int | None, shape: tuple[int, int]) -> int | None:
+    """`rank`, or the largest there is: one serves matrices of many shapes."""
+    return None if rank is None else min(rank, *shape)
+
+
+def saved(shape: tuple[int, int], rank: int) -> float:
+    """Share of the parameters that two factors save; negative where they store more."""
+    m, n = shape
+    return 1 - rank * (m + n) / (m * n) if m * n else 0.0
 
 
 def as_json(found: Sequence[Facts]) -> str:
+    """The facts of each matrix, for machines."""
+    return listed(found, _values)
+
+
+def listed(results: Sequence[AnyResult], values: Callable[[AnyResult], dict[str, Any]]) -> str:
     """A list with an object a matrix, numbers at full precision, null where there is none."""
-    return json.dumps([_entry(facts) for facts in found], indent=2, allow_nan=False)
+    entries = [
+        {
+            "name": result.tensor.name,
+            "shape": result.tensor.shape,
+            "matrix_shape": result.tensor.matrix_shape,
+            "dtype": result.tensor.dtype,
+            **values(result),
+            "refusal": None if result.unfit is None else result.unfit.sentence,
+        }
+        for result in results
+    ]
+    return json.dumps(entries, indent=2, allow_nan=False)
 
 
-def _entry(facts: Facts) -> dict[str, Any]:
+def _values(facts: Facts) -> dict[str, Any]:
     unknown = dict.fromkeys(field.name for field in fields(Measured))
-    return {
-        "name": facts.tensor.name,
-        "shape": facts.tensor.shape,
-        "matrix_shape": facts.tensor.matrix_shape,
-        "dtype": facts.tensor.dtype,
-        **(unknown if facts.measured is None else asdict(facts.measured)),
-        "break_even_rank": facts.break_even_rank,
-        "refusal": facts.refusal,
-    }
+    measured = unknown if facts.measured is None else asdict(facts.measured)
+    return measured | {"break_even_rank": facts.break_even_rank}
 
 
 # ---- What the library takes only from a matrix, which it would decompose each time ---------------
@@ -131,9 +173,3 @@ def _ratios(S: Array) -> Array:
     """The singular values in units of the largest, without those that are nothing beside it."""
     ratios = S[S > 0] / S[:1]
     return ratios[ratios > 0]
-
-
-def _saved(shape: tuple[int, int], rank: int) -> float:
-    """Share of the parameters that two factors save; negative where they store more."""
-    m, n = shape
-    return 1 - rank * (m + n) / (m * n) if m * n else 0.0

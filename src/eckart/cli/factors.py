@@ -1,0 +1,166 @@
+"""Two factors in place of each matrix: computed, written, read back and certified."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+import eckart
+from eckart.cli.files import FORMATS, Tensor, holds
+from eckart.cli.output import replacing
+from eckart.cli.refusal import Refusal
+from eckart.cli.report import Array, Result, Unfit, attempted, limited, listed, saved
+from eckart.cli.text import printable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factored(Result):
+    """The factors of a matrix in its dtype, and what they are worth once they are in a file."""
+
+    factors: eckart.LowRank | None = None
+    certificate: eckart.Certificate | None = None
+
+    @property
+    def stored(self) -> dict[str, Array]:
+        """The factors by the names they have in a file."""
+        factors = () if self.factors is None else zip("BA", self.factors, strict=True)
+        return {f"{self.tensor.name}.{side}": array for side, array in factors}
+
+
+def factored(tensor: Tensor, A: Array, *, rank: int | None, error: float | None) -> Factored:
+    """The factors of `A`, the values of `tensor`, that the rules ask for."""
+    shape = tensor.matrix_shape
+    factors = attempted(A.reshape(shape), lambda A: _best(A, limited(rank, shape), error))
+    if isinstance(factors, Unfit):
+        return Factored(tensor=tensor, unfit=factors)
+    # The writer of .safetensors copies the memory of an array, whatever its order.
+    parts = (np.ascontiguousarray(part) for part in factors)
+    return Factored(tensor=tensor, factors=eckart.LowRank(*parts))
+
+
+def _best(A: Array, rank: int | None, error: float | None) -> eckart.LowRank:
+    """The factors, by the full decomposition where an iteration gives up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        with suppress(RuntimeWarning):
+            return eckart.factorize(A, rank, error=error)
+    return eckart.factorize(A, rank, error=error, method="exact")
+
+
+# ---- The file ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def storing(path: Path, source: Path) -> Iterator[IO[bytes]]:
+    """A stream to what becomes `path` when the context ends well, if it is not the `source`."""
+    try:
+        same = path.samefile(source)
+    except OSError:
+        same = False  # as one of them is not there
+    if same:
+        raise Refusal(
+            f"`-o` must name another file than the one to read, got `{path}` for both. "
+            "Choose another path."
+        )
+    with replacing(path, "-o", tuple(FORMATS)) as stream:
+        yield stream
+
+
+def refuse_unstorable(matrices: Sequence[Tensor], path: Path) -> None:
+    """Refuse, before the work, what `path` has no type or no name for."""
+    suffix = path.suffix.lower()
+    lacks = FORMATS[suffix].lacks
+    for tensor in matrices:
+        if tensor.dtype in lacks:
+            others = [other for other, form in FORMATS.items() if tensor.dtype not in form.lacks]
+            raise Refusal(
+                f"`-o` must name a {' or '.join(others)} file for '{printable(tensor.name)}' of "
+                f"dtype {tensor.dtype}, which a {suffix} has no type for, got `{path}`. "
+                "Choose another path."
+            )
+    ((name, number),) = Counter(tensor.name for tensor in matrices).most_common(1)
+    if number > 1:
+        raise Refusal(
+            f"each matrix must have a name of its own, as its factors are named after it, but "
+            f"{number} are called '{printable(name)}'. Rename them, or choose others with `--name`."
+        )
+
+
+def store(made: Sequence[Factored], stream: IO[bytes], path: Path) -> None:
+    """Write all factors to `stream`, and compare what is read back with what was to be written."""
+    arrays = {name: array for each in made for name, array in each.stored.items()}
+    if not arrays:
+        name, why = next((each.tensor.name, each.unfit.sentence) for each in made if each.unfit)
+        raise Refusal(
+            "there must be factors to write, but every matrix is refused, the first, "
+            f"'{printable(name)}', because {why}"
+        )
+    FORMATS[path.suffix.lower()].write(stream, arrays)
+    stream.flush()
+    if not holds(Path(stream.name), arrays):
+        raise Refusal(
+            f"`-o` must name a file that keeps what is written to it, got `{path}`, but what was "
+            "read back is something else. Choose a path on another disk, or the other format."
+        )
+
+
+def certified(made: Factored, read: Mapping[str, Tensor]) -> Factored:
+    """`made` with a certificate of its factors as they were `read` back."""
+    if made.factors is None:
+        return made
+    A = made.tensor.load().reshape(made.tensor.matrix_shape)
+    factors = eckart.LowRank(*(read[name].load() for name in made.stored))
+    with np.errstate(over="ignore"):  # an error too large for its dtype comes out as infinite
+        return replace(made, certificate=eckart.certify(A, factors))
+
+
+def shortfall(made: Sequence[Factored], rank: int | None, error: float | None) -> str | None:
+    """Say where rounding has raised the error above the one that chose the rank."""
+    above = [
+        float(each.certificate.relative_error)
+        for each in made
+        if each.factors is not None
+        and each.certificate is not None
+        and error is not None
+        and each.certificate.relative_error > error
+        and each.factors.rank != limited(rank, each.tensor.matrix_shape)
+    ]
+    if not above:
+        return None
+    return (
+        f"The error of {len(above)} of {len(made)} matrices is above --error {error:g}, at most "
+        f"{max(above):.6g}, because the factors are rounded to the dtype of the tensor."
+    )
+
+
+# ---- For machines --------------------------------------------------------------------------------
+
+_MEASURED = ("relative_error", "error", "spectral_error", "failure_probability", "excess")
+
+
+def as_json(made: Sequence[Factored]) -> str:
+    """The factors of each matrix in numbers, for machines."""
+    return listed(made, _values)
+
+
+def _values(made: Factored) -> dict[str, Any]:
+    values = dict.fromkeys(("rank", "size", "dense_size", "saved", *_MEASURED))
+    factors = made.factors
+    if factors is None:
+        return values
+    measured = {name: float(getattr(made.certificate, name)) for name in _MEASURED}
+    return values | {
+        "rank": factors.rank,
+        "size": factors.size,
+        "dense_size": factors.dense_size,
+        "saved": saved(made.tensor.matrix_shape, factors.rank),
+        **{name: value if math.isfinite(value) else None for name, value in measured.items()},
+    }

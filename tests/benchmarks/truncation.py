@@ -1,0 +1,243 @@
+"""What a truncated SVD costs and how exact it is, beside the functions of other libraries."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cases
+import jax
+import measure
+import numpy as np
+import peers
+import scipy.linalg
+from cases import Case, Sizes
+from overhead import paired_ratio
+from peers import Peer
+from report import Table, page
+
+import eckart
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+
+
+def power(sizes: Sizes) -> list[Table]:
+    """Compare all on singular values 1/j, memory too."""
+    case = cases.power(sizes.square, sizes.rank)
+    measured = (peers.NUMPY_FULL, *peers.ONE_FULL)
+    return [compare(f"1/j: {described(case)}", case, peers.ALL, measured=measured)]
+
+
+def spikes(sizes: Sizes) -> list[Table]:
+    """Compare all on spikes above a bulk."""
+    case = cases.spikes(sizes.square, sizes.rank)
+    return [compare(f"Bulk and spikes: {described(case)}", case, peers.ALL)]
+
+
+def flat(sizes: Sizes) -> list[Table]:
+    """Compare on a flat tail, and ask for certificates."""
+    case = cases.flat(sizes.square, sizes.rank)
+    title = f"{np.sum(case.S == 1)} values at 1, the others at 0.01: {described(case)}"
+    return [compare(title, case, peers.ONE_FULL), certificates(case)]
+
+
+def double(sizes: Sizes) -> list[Table]:
+    """Compare in double precision."""
+    jax.config.update("jax_enable_x64", True)
+    tables = []
+    for name, make in ("1/j", cases.power), ("Bulk and spikes", cases.spikes):
+        case = make(sizes.square, sizes.rank, "float64")
+        tables.append(compare(f"{name}: {described(case)}", case, peers.ONE_FULL))
+    return tables
+
+
+def tall(sizes: Sizes) -> list[Table]:
+    """Compare on many rows and few columns."""
+    tables = []
+    for shape in sizes.tall:
+        case = cases.tall(shape, sizes.tall_rank)
+        title = f"1/sqrt(j), error of S over S[0]: {described(case)}"
+        tables.append(compare(title, case, peers.TALL, of_largest=True))
+    return tables
+
+
+def stack(sizes: Sizes) -> list[Table]:
+    """Compare one call on a stack with a loop and with the library's own."""
+    case = cases.stack(*sizes.stack, sizes.stack_rank)
+    return [compare(f"1/j: {described(case)}", case, peers.STACK)]
+
+
+def growth(sizes: Sizes) -> list[Table]:
+    """Follow time and memory of eckart on NumPy over the size."""
+    columns = [*COLUMNS, "memory (MB)", "memory / ((m + n) rank)"]
+    table = Table(f"1/j: float32, rank {sizes.rank}, eckart on NumPy", columns)
+    timings = []
+    for n in sizes.growth:
+        case = cases.power(n, sizes.rank)
+        timing = measure.timed(peers.ECKART_NUMPY, case.A, case.rank)
+        memory = measure.extra_memory(peers.ECKART_NUMPY, case)
+        entries = memory / (case.A.itemsize * 2 * n * case.rank)
+        table.add(f"{n}×{n}", *numbers(case, timing), memory / 1e6, entries)
+        timings.append((timing.seconds, timing.unit))
+    call, unit = np.polyfit(np.log(sizes.growth), np.log(timings), 1)[0]
+    table.note(f"The time grows like n^{call:.2f}, that of the product like n^{unit:.2f}.")
+    return [table]
+
+
+def choice(sizes: Sizes) -> list[Table]:
+    """Compare "auto" with the full SVD on small and on narrow matrices."""
+    ranks = ["1", "8", "k // 8", "k // 2", "k"]
+    table = Table("Time of auto over that of exact, k = min(m, n)", ["", *ranks])
+    rows = [
+        (library, dtype, shape)
+        for library in ("numpy", "torch")
+        for dtype in ("float32", "float64")
+        for shape in sizes.choice
+    ]
+    for library, dtype, shape in rows:
+        A = peers.LIBRARIES[library].array(gaussian(shape, dtype))
+        k = min(shape)
+        ratios = [auto_over_exact(A, rank) for rank in (1, 8, k // 8, k // 2, k)]
+        table.add(f"{library} {dtype} {shape[0]}×{shape[1]}", *(f"{ratio:.2f}" for ratio in ratios))
+    table.note("Medians of fifteen turns in alternation. The matrices have Gaussian entries.")
+    return [table]
+
+
+class Work(NamedTuple):
+    """A section of the page and what measures it."""
+
+    heading: str
+    run: Callable[[Sizes], list[Table]]
+
+
+WORKS = {
+    "power": Work("A power law", power),
+    "spikes": Work("A bulk and spikes", spikes),
+    "flat": Work("A flat tail", flat),
+    "double": Work("Double precision", double),
+    "tall": Work("Tall matrices", tall),
+    "stack": Work("A stack", stack),
+    "growth": Work("Growth with the size", growth),
+    "choice": Work('The choice of `method="auto"`', choice),
+}
+COLUMNS = ["", "time (s)", "unit (s)", "units", "error of S", "excess"]
+
+
+def compare(
+    title: str,
+    case: Case,
+    rivals: Sequence[Peer],
+    *,
+    measured: Sequence[Peer] = (),
+    of_largest: bool = False,
+) -> Table:
+    """Time and accuracy of every peer, and the memory of those to be measured."""
+    table = Table(title, [*COLUMNS, "memory (MB)"] if measured else COLUMNS)
+    for peer in rivals:
+        A = peers.LIBRARIES[peer.library].array(case.A)
+        try:
+            timing = measure.timed(peer, A, case.rank)
+        except Exception as error:  # a failure is a result, and the others go on
+            table.add(peer.name, *("fails" for _ in table.columns[1:]))
+            table.note(f"{peer.name} fails: {type(error).__name__}: {error}")
+            continue
+        memory = [measure.extra_memory(peer, case) / 1e6] if peer in measured else []
+        table.add(peer.name, *numbers(case, timing, of_largest=of_largest), *memory)
+        for message in timing.warnings:
+            table.note(f"{peer.name} warns: {message}")
+    return table
+
+
+def numbers(case: Case, timing: measure.Timing, *, of_largest: bool = False) -> list[float]:
+    """The cells under `COLUMNS`."""
+    error = measure.sigma_error(case, timing.result, of_largest=of_largest)
+    excess = measure.excess(case, timing.result)
+    return [timing.seconds, timing.unit, timing.units, error, excess]
+
+
+def described(case: Case) -> str:
+    """Shape, dtype and rank in words."""
+    *count, m, n = case.A.shape
+    return f"{''.join(f'{c} times ' for c in count)}{m}×{n} {case.A.dtype}, rank {case.rank}"
+
+
+def certificates(case: Case) -> Table:
+    """What `certify` says of eckart's factors, beside the truth in float64."""
+    pairs = ["error", "true error", "spectral", "true spectral", "excess", "true excess"]
+    title = "The certificate: Frobenius error, bound of the spectral error, bound of the excess"
+    table = Table(title, ["", "time (s)", "units", *pairs])
+    for peer in peers.ECKART_NUMPY, peers.ECKART_TORCH, peers.ECKART_JAX:
+        A = peers.LIBRARIES[peer.library].array(case.A)
+        factors = eckart.truncated_svd(A, case.rank)
+        unit = measure.product(A, case.rank, peer.library)
+        timing = measure.timed_call(lambda A=A, factors=factors: eckart.certify(A, factors), unit)
+        told = timing.result
+        (error,) = measure.errors(case, factors)
+        spectral = spectral_error(case, factors)
+        bounds = zip(
+            (told.error, told.spectral_error, told.excess),
+            (error, spectral, error - case.best),
+            strict=True,
+        )
+        cells = [float(value) for pair in bounds for value in pair]
+        table.add(peer.name, timing.seconds, timing.units, *cells)
+    return table
+
+
+def spectral_error(case: Case, factors: eckart.SVD) -> float:
+    """Spectral norm of the remainder in float64."""
+    U, S, Vh = map(measure.double, factors)
+    R = case.A - (U * S) @ Vh
+    last = len(R) - 1
+    largest = scipy.linalg.eigh(R.T @ R, eigvals_only=True, subset_by_index=[last, last])
+    return float(np.sqrt(largest[0]))
+
+
+def gaussian(shape: tuple[int, int], dtype: str) -> Any:
+    """A matrix whose singular values decay slowly."""
+    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+
+
+def auto_over_exact(A: Any, rank: int) -> float:
+    """Paired ratio of the times of the two methods, on a few milliseconds a turn."""
+
+    def auto() -> object:
+        return eckart.truncated_svd(A, rank)
+
+    def exact() -> object:
+        return eckart.truncated_svd(A, rank, method="exact")
+
+    seconds, _ = measure.fastest(exact, 2)
+    return paired_ratio(auto, exact, max(1, round(0.005 / seconds)))
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=WORKS, help="run this work; repeatable")
+    parser.add_argument("--quick", action="store_true", help="small matrices, to try the script")
+    parser.add_argument("--no-page", action="store_true", help="print without writing the page")
+    parser.add_argument(
+        "--page", type=Path, help="where to write the page, docs/benchmarks.md for a full run"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the works one after another, each in a process of its own, and write the page."""
+    options = arguments()
+    sizes = cases.QUICK if options.quick else cases.FULL
+    sections = [
+        (WORKS[name].heading, measure.fresh(WORKS[name].run, sizes))
+        for name in options.only or WORKS
+    ]
+    partial = options.quick or options.only
+    path = options.page or (None if partial else PAGE)
+    if path and not options.no_page:
+        path.write_text(page(sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Bases stay orthonormal whatever block comes next."""
+
+import math
+
+import numpy as np
+import pytest
+
+import zoo
+from compare import EPS, assert_within
+from eckart import _golub_kahan
+from eckart._basis import orthonormal, project_out
+from eckart._linalg import largest_modulus
+from eckart._namespace import format_of, namespace
+from eckart._operator import dense
+from eckart._sketch import gaussian
+
+M, K, B = 60, 12, 5
+
+
+def blocks(Q, dtype):
+    """Blocks of B columns that have spoilt bases, by name."""
+    rng = np.random.default_rng(1)
+    G = zoo.orthonormal(M, B, seed=2, complex_=dtype.startswith("complex"))
+    inside = Q @ rng.standard_normal((K, B))
+    tiny = 1e-30 if EPS[dtype] > 1e-10 else 1e-150
+    return {
+        "random": rng.standard_normal((M, B)),
+        "rank one": np.outer(G[:, 0], np.arange(1.0, B + 1)),
+        "equal columns": np.ones((M, B)),
+        "one column zero": G * (np.arange(B) > 0),
+        "zero": np.zeros((M, B)),
+        "inside the span": inside,
+        "all but inside": inside + 100 * EPS[dtype] * G,
+        "graded": G * 10.0 ** -np.arange(0.0, 3 * B, 3),
+        "ill conditioned": G @ zoo.hilbert(B),
+        "huge": G / tiny,
+        "tiny": G * tiny,
+    }
+
+
+NAMES = list(blocks(np.zeros((M, K)), "float64"))
+
+
+def next_block(Y, Q):
+    """The block that extends ``Q``, where `Y` is as exact as rounding allows."""
+    noise = 8 * format_of(Y).eps * largest_modulus(Y) * math.sqrt(M)
+    noise = namespace(Y).where(noise > 0, noise, 1.0)
+    rest = project_out(Y, Q)[0]
+    return orthonormal(rest, Q, noise=noise, fresh=lambda: gaussian(M, B, like=Y, seed=0))
+
+
+def assert_extends(actual, Q, dtype):
+    whole = np.concatenate([Q, actual], axis=-1)
+    assert_within(whole.conj().T @ whole, np.eye(K + B), dtype=dtype, size=M, units=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_block_extends_an_orthonormal_basis(backend, dtype, name):
+    """Q^H Q = I to a small multiple of eps, for any block, at any scale."""
+    Q = zoo.orthonormal(M, K, seed=0, complex_=dtype.startswith("complex"))
+    Y = backend.asarray(blocks(Q, dtype)[name], dtype)
+    array = backend.asarray(Q, dtype)
+    assert_extends(backend.to_numpy(next_block(Y, array)), backend.to_numpy(array), dtype)
+
+
+@pytest.mark.parametrize("way", [pytest.param("jit", marks=pytest.mark.needs("jit"))])
+def test_traced_block_extends_an_orthonormal_basis(backend, dtype, way):
+    """Without a look at values, too."""
+    Q = zoo.orthonormal(M, K, seed=0, complex_=dtype.startswith("complex"))
+    traced = getattr(backend, way)(next_block)
+    array = backend.asarray(Q, dtype)
+    for block in blocks(Q, dtype).values():
+        actual = traced(backend.asarray(block, dtype), array)
+        assert_extends(backend.to_numpy(actual), backend.to_numpy(array), dtype)
+
+
+def test_block_spans_what_it_can_of_its_columns(backend, dtype):
+    """The basis and the new block hold the columns that they were made of."""
+    Q = zoo.orthonormal(M, K, seed=0, complex_=dtype.startswith("complex"))
+    array = backend.asarray(Q, dtype)
+    for block in blocks(Q, dtype).values():
+        Y = backend.asarray(block, dtype)
+        whole = np.concatenate([Q, backend.to_numpy(next_block(Y, array))], axis=-1)
+        wide = backend.to_numpy(Y).astype(complex)
+        rest = wide - whole @ (whole.conj().T @ wide)
+        scale = np.max(np.abs(wide))
+        assert_within(rest, np.zeros_like(rest), dtype=dtype, size=M, scale=scale, units=4)
+
+
+def test_vanished_directions_are_replaced_by_the_fresh_ones(backend, dtype):
+    """Deflation: what takes their place is what was offered, not the noise of rounding."""
+    array = backend.asarray(zoo.orthonormal(M, K, seed=0, complex_=False), dtype)
+    fresh = backend.asarray(zoo.orthonormal(M, B, seed=5, complex_=False), dtype)
+    real = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+    noise = backend.asarray(np.ones((1, 1)), real)
+    zero = backend.asarray(np.zeros((M, B)), dtype)
+    actual = backend.to_numpy(orthonormal(zero, array, noise=noise, fresh=lambda: fresh))
+    span = np.concatenate([backend.to_numpy(array), backend.to_numpy(fresh)], axis=-1)
+    projected = np.linalg.qr(span)[0]
+    rest = actual - projected @ (projected.conj().T @ actual)
+    assert_within(rest, np.zeros_like(rest), dtype=dtype, size=M, units=4)
+
+
+@pytest.mark.parametrize("spectrum", ["power law", "flat tail", "exact rank", "zero"])
+def test_bidiagonalisation_keeps_its_relations(backend, dtype, spectrum):
+    """A P = Q L and A^H Q = P L^H + remainder, after steps, a widening and a restart alike."""
+    shape = (70, 90)
+    A = zoo.matrix(zoo.SPECTRA[spectrum](70), shape, dtype=dtype, seed=4)
+    operator, _ = dense(backend.asarray(A, dtype))
+
+    def assert_relations(basis):
+        P, Q, L, R = (backend.to_numpy(part) for part in basis[:4])
+        tolerance = {"dtype": dtype, "size": max(shape), "units": 2}
+        for vectors in P, Q:
+            assert_within(vectors.conj().T @ vectors, np.eye(basis.size), **tolerance)
+        assert_within(A @ P, Q @ L, **tolerance)
+        outside = A.conj().T @ Q - P @ L.conj().T
+        outside[:, -basis.width :] -= R
+        assert_within(outside, np.zeros_like(outside), **tolerance)
+
+    basis = _golub_kahan.started(operator, 4, seed=0)
+    for _ in range(3):
+        basis = _golub_kahan.extended(operator, basis)
+        assert_relations(basis)
+    P, Q, R = (backend.to_numpy(part) for part in _golub_kahan.completed(basis))
+    assert_within(Q.conj().T @ A, R @ P.conj().T, dtype=dtype, size=max(shape), units=2)
+
+    basis = _golub_kahan.extended(operator, _golub_kahan.widened(basis))
+    assert (basis.width, basis.size) == (8, 24)
+    assert_relations(basis)
+
+    X, S, Yh = np.linalg.svd(backend.to_numpy(basis.L))
+    best = [backend.asarray(part, dtype) for part in (X[:, :10], Yh[:10])]
+    values = backend.asarray(S[:10], str(backend.to_numpy(basis.scale).dtype))
+    basis = _golub_kahan.extended(operator, _golub_kahan.restarted(basis, best[0], values, best[1]))
+    assert basis.size == 18
+    assert_relations(basis)
+
+
+@pytest.mark.numpy_only
+def test_fresh_columns_are_drawn_only_where_a_direction_vanished():
+    """A block of full rank costs no draw."""
+    array = zoo.orthonormal(M, K, seed=0, complex_=False)
+
+    def fresh():
+        raise AssertionError
+
+    Y = project_out(gaussian(M, B, like=array, seed=0), array)[0]
+    orthonormal(Y, array, noise=np.full((1, 1), 1e-12), fresh=fresh)
