@@ -152,14 +152,16 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
         power = xp.ones((*A.shape[:-2], 1, 1), dtype=S.dtype, device=device(S))
     else:
         operator, power = dense(*parts)
+    known = parts if isinstance(A, Factors) else ()
+    looked_at = [xp.all(xp.isfinite(part)) for part in (power, *known, U, S, Vh)]
+    if concrete_int(xp.all(xp.stack(looked_at))) == 0:
+        _refuse(A, factors)
     S = S * power[..., 0]
     B = U * S[..., None, :]
     if isinstance(A, Factors):
         error, norm = _norms_thin(parts, B, Vh)
     else:
         error, norm = _norms_dense(parts[0], power, B, Vh)
-    if concrete_int(xp.all(xp.isfinite(error))) == 0:
-        _refuse(A, factors)
     estimate, bound, failure = _spectral_norm(difference(operator, product(B, Vh)), seed)
     bound = bound + 4 * format_of(U).eps * norm
     spectral = xp.where(bound < error, bound, error)
@@ -179,7 +181,7 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
     unit = power[..., 0, 0]
     measured = {
         "error": error / unit,
-        "relative_error": error / xp.where((norm > 0) | (error > 0), norm, 1.0),
+        "relative_error": _ratio(error, norm),
         "spectral_error": spectral / unit,
         "failure_probability": xp.full_like(unit, failure),
         "residuals": xp.maximum(left, right)[..., 0, :] / power[..., 0],
@@ -234,6 +236,13 @@ def _norms_thin(parts: tuple[Array, ...], B: Array, C: Array) -> tuple[Array, Ar
     rest = thin_svdvals(xp.concat([left, -B], axis=-1), xp.concat([right, C], axis=-2), 0)
     whole = thin_svdvals(left, right, 0)
     return xp.linalg.vector_norm(rest, axis=-1), xp.linalg.vector_norm(whole, axis=-1)
+
+
+def _ratio(error: Array, norm: Array) -> Array:
+    """``error / norm``, 0 where both are zero, infinite where the norm alone is."""
+    xp = namespace(error)
+    ratio = error / xp.where(norm > 0, norm, 1.0)
+    return xp.where((norm > 0) | (error == 0), ratio, math.inf)
 
 
 def _norm(A: Array) -> Array:

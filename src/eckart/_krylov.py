@@ -136,7 +136,7 @@ def _fixed(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
 def _converged(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
     """Triplets that have converged, or what there is when the patience ends."""
     rank, k = goal.rules.rank, min(operator.shape[-2:])
-    width = min(_WIDEST, max(_NARROWEST, (rank or _UNKNOWN) // 2))
+    width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
     most = k // _SHARE if rank is None else min(6 * max(rank, 2 * width), k - width)
     if (rank or 0) + 3 * width > most:
         return None
@@ -181,6 +181,8 @@ class _Goal:
         self.wanted = concrete_int(xp.max(each)) or 0
         kept = xp.arange(S.shape[-1], device=device(S)) < each[..., None]
         largest = xp.max(xp.where(kept, _residuals(basis, last), 0.0), axis=-1)
+        # The recurrence goes on to fall when rounding has long stopped the residual itself.
+        largest = largest + 2 * format_of(self.A).eps * S[..., 0]
         converged = largest <= self.accuracy * S[..., 0]
         known = (counts < S.shape[-1]) | ~self.finite | self.rules.fixed
         done = concrete_int(xp.all(known & (converged | self._settled(S, each)))) == 1

@@ -1,0 +1,250 @@
+"""A certificate is true, and no planted fault escapes it."""
+
+import numpy as np
+import pytest
+
+import eckart
+import zoo
+from compare import EPS, assert_within
+
+# The first is decomposed to bound the spectral error, the second is not.
+SHAPES = [(40, 30), (120, 90)]
+RANK = 6
+
+
+def numpy_certificate(backend, A, factors, **options):
+    certificate = eckart.certify(A, factors, **options)
+    assert isinstance(certificate, eckart.Certificate)
+    return eckart.Certificate(*(backend.to_numpy(part).astype(float) for part in certificate))
+
+
+def truncated(A, rank=RANK):
+    U, S, Vh = np.linalg.svd(A, full_matrices=False)
+    return U[:, :rank], S[:rank], Vh[:rank]
+
+
+def given(backend, dtype, triplets):
+    """An SVD of the library, and what it holds after rounding, in double precision."""
+    real = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+    names = dtype, real, dtype
+    arrays = [backend.asarray(part, name) for part, name in zip(triplets, names, strict=True)]
+    U, S, Vh = (zoo.rounded(part, name) for part, name in zip(triplets, names, strict=True))
+    return eckart.SVD(*arrays), (U * S) @ Vh
+
+
+def assert_true(certificate, A, approximation, S, *, dtype, rank=RANK):
+    """Equal to what it measures, or on the safe side of what it bounds."""
+    size, scale = max(A.shape), max(S[0], np.linalg.norm(approximation, 2))
+    rounding = 8 * size * EPS[dtype] * scale
+    remainder = A - approximation
+    error, best = np.linalg.norm(remainder), np.linalg.norm(S[rank:])
+    assert abs(certificate.error - error) <= rounding
+    assert abs(certificate.relative_error * np.linalg.norm(A) - error) <= rounding
+    spectral = np.linalg.norm(remainder, 2)
+    assert spectral - rounding <= certificate.spectral_error <= 1.5 * spectral + rounding
+    assert certificate.spectral_error <= certificate.error + rounding
+    assert certificate.failure_probability <= 1.001e-10
+    assert error - best - rounding <= certificate.excess <= certificate.error + rounding
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", zoo.HARD_SPECTRA)
+def test_certificate_of_the_best_approximation_is_true(backend, dtype, shape, name):
+    """Errors are those of the remainder, bounds are bounds, residuals and gap are as chosen."""
+    S = zoo.HARD_SPECTRA[name](min(shape))
+    A = zoo.rounded(zoo.matrix(S, shape, dtype=dtype, seed=1), dtype)
+    factors, approximation = given(backend, dtype, truncated(A))
+    certificate = numpy_certificate(backend, backend.asarray(A, dtype), factors)
+    assert_true(certificate, A, approximation, S, dtype=dtype)
+    tolerance = {"dtype": dtype, "size": max(shape), "scale": max(S[0], 1e-300), "units": 4}
+    assert_within(certificate.residuals, np.zeros(RANK), **tolerance)
+    assert_within(certificate.orthogonality, 0.0, dtype=dtype, size=max(shape))
+    gap = S[RANK - 1] - S[RANK]
+    noise = 8 * max(shape) * EPS[dtype] * S[0]
+    assert gap - noise <= certificate.gap <= gap + 0.1 * S[RANK] + noise
+
+
+def faults(U, S, Vh, all_of):
+    """Planted faults by name, and what must tell them: a field and the least it must be."""
+    W, T, Xh = all_of
+    keep = [0, 1, 3, 4, 5, 6]
+    signs = np.where(np.arange(RANK) == 2, -1.0, 1.0)
+    turned = Vh.copy()
+    turned[1] = np.cos(0.1) * Vh[1] + np.sin(0.1) * Xh[RANK]
+    scaled = np.where(np.arange(RANK) == 3, 1.1, 1.0)
+    return {
+        "missed value": ((W[:, keep], T[keep], Xh[keep]), "excess", 0.1 * T[2]),
+        "wrong sign": ((U, S, signs[:, None] * Vh), "residuals", 1.9 * S[2]),
+        "perturbed vector": ((U, S, turned), "residuals", 0.05 * S[1]),
+        "wrong value": ((U, S * scaled, Vh), "residuals", 0.09 * S[3]),
+        "not orthogonal": ((U, S, Vh + 0.1 * Vh[::-1]), "orthogonality", 0.1),
+        "other matrix": ((U[::-1], S, Vh), "excess", 0.5 * S[0]),
+    }
+
+
+FAULTS = list(
+    faults(np.eye(9)[:, :6], np.ones(6), np.eye(6, 9), (np.eye(9), np.ones(9), np.eye(9)))
+)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_planted_fault_is_caught(backend, dtype, shape, fault):
+    """And the certificate of the faulty factors is true as well."""
+    S = 1 / np.arange(1.0, min(shape) + 1)
+    A = zoo.rounded(zoo.matrix(S, shape, dtype=dtype, seed=1), dtype)
+    triplets, field, least = faults(*truncated(A), truncated(A, min(shape)))[fault]
+    factors, approximation = given(backend, dtype, triplets)
+    certificate = numpy_certificate(backend, backend.asarray(A, dtype), factors)
+    assert np.max(getattr(certificate, field)) >= least
+    assert_true(certificate, A, approximation, S, dtype=dtype)
+
+
+@pytest.mark.parametrize("method", ["krylov", "gram"])
+def test_certificate_confirms_what_a_method_found(backend, dtype, method):
+    """A decomposition and its certificate of one seed use different test matrices."""
+    S = 1 / np.arange(1.0, 91) ** 2
+    A = zoo.rounded(zoo.matrix(S, (120, 90), dtype=dtype, seed=1), dtype)
+    array = backend.asarray(A, dtype)
+    certificate = numpy_certificate(backend, array, eckart.truncated_svd(array, 6, method=method))
+    best = np.linalg.norm(S[6:])
+    assert certificate.error - best <= 1e-4 * best
+    assert certificate.excess <= 0.05 * best
+    assert np.max(certificate.residuals) <= 2e-4
+
+
+def test_low_rank_factors_are_judged_by_their_triplets(backend, dtype):
+    """B @ A in place of an SVD."""
+    S = 1 / np.arange(1.0, 31)
+    A = zoo.rounded(zoo.matrix(S, (40, 30), dtype=dtype, seed=1), dtype)
+    array = backend.asarray(A, dtype)
+    certificate = numpy_certificate(backend, array, eckart.factorize(array, RANK))
+    assert certificate.residuals.shape == (RANK,)
+    tolerance = {"dtype": dtype, "size": 40, "units": 8}
+    assert_within(certificate.error, np.linalg.norm(S[RANK:]), **tolerance)
+    assert_within(certificate.spectral_error, S[RANK], **tolerance)
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (120, 90)], ids=str)
+def test_matrix_known_by_its_factors_is_never_formed(backend, dtype, shape):
+    """A LowRank in place of the matrix: its truncation has the error of what was cut."""
+    S = 1 / np.arange(1.0, 13)
+    A = zoo.matrix(S, shape, dtype=dtype, seed=1)
+    U, T, Vh = truncated(A, 12)
+    whole, _ = given(backend, dtype, (U, T, Vh))
+    part, _ = given(backend, dtype, (U[:, :RANK], T[:RANK], Vh[:RANK]))
+    certificate = numpy_certificate(backend, whole, part)
+    tolerance = {"dtype": dtype, "size": max(shape), "units": 8}
+    assert_within(certificate.error, np.linalg.norm(S[RANK:]), **tolerance)
+    assert S[RANK] * 0.999 <= certificate.spectral_error <= 1.3 * S[RANK]
+    assert_within(certificate.residuals, np.zeros(RANK), **tolerance)
+
+
+@pytest.mark.parametrize("end", [1, -1])
+def test_scale_of_the_matrix_is_the_scale_of_the_certificate(backend, dtype, end):
+    """1e±30 in single, 1e±150 in double precision."""
+    scale = 10.0 ** (end * (30 if EPS[dtype] > 1e-10 else 150))
+    S = 1 / np.arange(1.0, 31)
+    A = zoo.rounded(scale * zoo.matrix(S, (40, 30), dtype=dtype, seed=1), dtype)
+    U, T, Vh = truncated(A / scale)
+    factors, _ = given(backend, dtype, (U, T * scale, Vh))
+    certificate = numpy_certificate(backend, backend.asarray(A, dtype), factors)
+    tolerance = {"dtype": dtype, "size": 40, "units": 8}
+    assert_within(certificate.error / scale, np.linalg.norm(S[RANK:]), **tolerance)
+    assert_within(certificate.spectral_error / scale, S[RANK], **tolerance)
+    assert_within(certificate.residuals / scale, np.zeros(RANK), **tolerance)
+    assert_within(
+        certificate.relative_error * np.linalg.norm(S), np.linalg.norm(S[RANK:]), **tolerance
+    )
+
+
+def test_stack_is_certified_matrix_by_matrix(backend, dtype):
+    """Triplets that a rule has dropped, exactly zero, are no fault of orthogonality."""
+    spectra = np.asarray([[3.0, 2.0, 1.0, 0.5], [1.0, 0.0, 0.0, 0.0], [0.0] * 4])
+    stack = np.stack([zoo.matrix(S, (6, 4), dtype=dtype, seed=2) for S in spectra])
+    array = backend.asarray(stack, dtype)
+    certificate = numpy_certificate(backend, array, eckart.truncated_svd(array, rtol=0.4))
+    tolerance = {"dtype": dtype, "size": 6, "scale": 3.0, "units": 8}
+    assert_within(certificate.error, [np.sqrt(1.25), 0.0, 0.0], **tolerance)
+    assert_within(certificate.spectral_error, [1.0, 0.0, 0.0], **tolerance)
+    assert_within(certificate.orthogonality, np.zeros(3), dtype=dtype, size=6, units=8)
+    assert certificate.residuals.shape == (3, 2)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (0, 4), (4, 0), (3, 0, 4)], ids=str)
+def test_rank_zero_and_empty_matrices_have_certificates(backend, dtype, shape):
+    """The error of nothing is the norm of the matrix, and the best there is."""
+    A = np.ones(shape)
+    array = backend.asarray(A, dtype)
+    certificate = numpy_certificate(backend, array, eckart.truncated_svd(array, 0))
+    norm = np.sqrt(np.prod(shape[-2:])) * np.ones(shape[:-2])
+    assert_within(certificate.error, norm, dtype=dtype, size=5)
+    assert_within(certificate.excess, np.zeros(shape[:-2]), dtype=dtype, size=5)
+    assert certificate.residuals.shape == (*shape[:-2], 0)
+
+
+def test_half_precision_is_certified_in_single(backend, half):
+    """The error includes the rounding of the factors."""
+    S = 1 / np.arange(1.0, 31)
+    A = zoo.rounded(zoo.matrix(S, (40, 30), dtype=half, seed=1), half)
+    array = backend.asarray(A, half)
+    factors = eckart.truncated_svd(array, RANK)
+    certificate = eckart.certify(array, factors)
+    assert certificate.error.dtype == backend.dtype("float32")
+    U, T, Vh = (backend.to_numpy(part).astype(float) for part in factors)
+    error = np.linalg.norm(A - (U * T) @ Vh)
+    assert_within(float(certificate.error), error, dtype="float32", size=40, units=8)
+
+
+TRACED = [
+    pytest.param("jit", marks=pytest.mark.needs("jit")),
+    pytest.param("vmap", marks=pytest.mark.needs("vmap")),
+]
+
+
+@pytest.mark.parametrize("way", TRACED)
+def test_traced_certificate_is_the_eager_one(backend, dtype, way):
+    """Nothing depends on a look at values."""
+    S = 1 / np.arange(1.0, 91)
+    stack = backend.asarray(
+        np.stack([zoo.matrix(S, (120, 90), dtype=dtype, seed=seed) for seed in (1, 2)]), dtype
+    )
+    array = stack if way == "vmap" else stack[0, ...]
+    factors = eckart.truncated_svd(array, RANK, method="exact")
+    eager = numpy_certificate(backend, array, factors)
+    traced = getattr(backend, way)(eckart.certify)(array, factors)
+    tolerance = {"dtype": dtype, "size": 120, "units": 16}
+    for name in ("error", "relative_error", "spectral_error", "residuals", "orthogonality"):
+        actual = backend.to_numpy(getattr(traced, name))
+        assert_within(actual, getattr(eager, name), **tolerance)
+
+
+@pytest.mark.numpy_only
+def test_bound_of_the_spectral_error_holds_for_many_seeds():
+    """None of a hundred seeds gives less than the true norm, nor much more."""
+    S = np.concatenate([np.ones(3), 0.9 - 0.1 * np.arange(87) / 87])
+    A = zoo.matrix(S, (120, 90), dtype="float64")
+    factors = eckart.truncated_svd(A, 3)
+    bounds = [float(eckart.certify(A, factors, seed=seed).spectral_error) for seed in range(100)]
+    assert min(bounds) >= 0.9
+    assert max(bounds) <= 1.2 * 0.9
+
+
+@pytest.mark.numpy_only
+def test_arguments_of_the_wrong_kind_are_refused():
+    """Each with a sentence that names it."""
+    A = np.eye(4)
+    factors = eckart.truncated_svd(A, 2)
+    with pytest.raises(TypeError, match="`factors` must be an SVD or a LowRank"):
+        eckart.certify(A, A)
+    with pytest.raises(ValueError, match=r"must have one shape, got shapes \(5, 4\) and \(4, 4\)"):
+        eckart.certify(np.ones((5, 4)), factors)
+    with pytest.raises(TypeError, match="`seed` must be an integer"):
+        eckart.certify(A, factors, seed="0")
+    with pytest.raises(TypeError, match="`A` must have a floating-point dtype"):
+        eckart.certify(np.eye(4, dtype=int), factors)
+    with pytest.raises(ValueError, match=r"`A` must be finite.*index \(0, 1\)"):
+        eckart.certify(np.where(np.arange(4) == 1, np.nan, A), factors)
+    broken = factors._replace(S=np.asarray([1.0, np.inf]))
+    with pytest.raises(ValueError, match=r"`factors.S` must be finite"):
+        eckart.certify(A, broken)
