@@ -224,13 +224,13 @@ def test_traced_tolerance_masks_what_it_drops(backend, dtype):
     """Width is the static rank, and an error counts what lies beyond it."""
     S = 1 / np.arange(1.0, 91)
     array = backend.asarray(zoo.matrix(S, SHAPE, dtype=dtype, seed=2), dtype)
-    for rules, kept in ({"rtol": 0.3}, 3), ({"error": 0.5}, 3), ({"error": 0.01}, 6):
+    for rules in {"rtol": 0.3}, {"error": 0.5}, {"error": 0.01}:
         traced = backend.jit(
             lambda A, rules=rules: eckart.truncated_svd(A, 6, method="krylov", **rules)
         )
         values = backend.to_numpy(traced(array).S)
         assert values.shape == (6,)
-        assert np.count_nonzero(values) == kept
+        assert np.count_nonzero(values) == min(6, eckart.select_rank(S, **rules))
 
 
 @pytest.mark.needs("jit")

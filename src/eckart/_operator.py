@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from eckart._linalg import matmul, normalizing_power
-from eckart._namespace import Array, adjoint, is_complex, namespace
+from eckart._linalg import matmul, multiplies_transposed, normalizing_power
+from eckart._namespace import Array, adjoint, namespace
 
 
 class Operator(NamedTuple):
@@ -33,9 +33,10 @@ def dense(A: Array) -> tuple[Operator, Array]:
 
     def backward(X: Array) -> Array:
         X = X * factor
-        # The adjoint of a complex matrix is a copy, of a real one a view.
-        product = adjoint(matmul(adjoint(X), A)) if is_complex(A) else matmul(adjoint(A), X)
-        return xp.where(finite, product, 0.0)
+        if multiplies_transposed(A):
+            return xp.where(finite, matmul(adjoint(A), X), 0.0)
+        # What stands between the product and its adjoint keeps JAX from making one of them again.
+        return adjoint(xp.where(finite, matmul(adjoint(X), A), 0.0))
 
     return Operator(A.shape, A, forward, backward), power
 
