@@ -46,7 +46,7 @@ class Cost(NamedTuple):
 COSTS = {
     "numpy": (Cost(192, 8, 1.0, 10_000), Cost(320, 12, 0.0, 0)),
     "torch": (Cost(416, 12, 0.25, 100_000), Cost(480, 20, 0.0, 0)),
-    "jax": (Cost(1024, 16, 0.25, 100_000), Cost(1024, 20, 0.0, 0)),
+    "jax": (Cost(768, 16, 0.25, 100_000), Cost(768, 20, 0.0, 0)),
 }
 _HIGHEST = 256  # rank up to which iterations were measured
 
