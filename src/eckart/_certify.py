@@ -50,7 +50,7 @@ class Certificate(NamedTuple):
     orthogonality : array, shape (...)
         The larger Frobenius norm of ``adjoint(U) @ U - I`` and ``Vh @ adjoint(Vh) - I``.
     excess : array, shape (...)
-        Upper bound of `error` minus the error of the best approximation of rank r.
+        Upper bound of ``error`` minus the error of the best approximation of rank r.
     gap : array, shape (...)
         Smallest singular value kept minus an estimate of the largest dropped, which is from below.
 
