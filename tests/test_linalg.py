@@ -1,8 +1,10 @@
 """The floor below every algorithm: scaling, and decompositions that behave the same."""
 
+import array_api_compat.numpy
 import numpy as np
 import pytest
 
+import zoo
 from compare import EPS, assert_within
 from eckart import _linalg
 
@@ -40,3 +42,23 @@ def test_product_keeps_the_precision_of_its_arguments(backend, dtype):
     bound = np.abs(A.astype(float)) @ np.abs(B.astype(float))
     error = np.abs(backend.to_numpy(product) - A.astype(float) @ B.astype(float))
     assert np.all(error <= 40 * EPS[dtype] * bound)
+
+
+@pytest.mark.numpy_only
+def test_eigenvectors_are_found_where_lapack_gives_up(monkeypatch):
+    """A decomposition that does not converge is tried again on the matrix upside down."""
+    xp = array_api_compat.numpy
+    eigh, seen = xp.linalg.eigh, []
+
+    def failing_once(A):
+        seen.append(A)
+        if len(seen) == 1:
+            raise np.linalg.LinAlgError
+        return eigh(A)
+
+    monkeypatch.setattr(xp.linalg, "eigh", failing_once)
+    A = zoo.matrix([3.0, 2.0, 1.0], (3, 5), dtype="float64", seed=0)
+    values, vectors = _linalg.eigh(A @ A.T)
+    assert len(seen) == 2
+    assert_within(values, [1.0, 4.0, 9.0], dtype="float64", size=3, scale=9)
+    assert_within(A @ A.T @ vectors, vectors * values, dtype="float64", size=3, scale=9)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from eckart._linalg import eigh, matmul, normalized, qr
+from eckart._linalg import eigh, matmul, normalized
 from eckart._namespace import Array, adjoint, concrete_int, format_of, namespace
 
 
@@ -39,28 +39,32 @@ def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array])
     Notes
     -----
     "Twice is enough" [1]_: project, orthonormalise, project, orthonormalise. The Gram matrix is the
-    cheap way and safe while the condition number of `Y` is some way below ``1 / sqrt(eps)``, which
-    its own eigenvalues tell. Elsewhere, and while values are traced, it is Householder's QR, of `Y`
-    with random columns of the size of the noise added: they decide what takes the place of a
-    direction that vanished, and are no more than a rounding error to the others.
+    way to orthonormalise, and makes a block orthonormal whose condition number is some way below
+    ``1 / sqrt(eps)``. Other blocks have random columns of the size of the noise added: they decide
+    what takes the place of a direction that vanished, and are no more than a rounding error to the
+    others. Then the condition number is below ``1 / eps``, more if the columns nearly fill the
+    space, and each turn divides it by some ``1 / sqrt(eps)``, as eigenvalues below ``eps`` times
+    the largest count as that: the idea of shifted Cholesky QR [2]_. All blocks are treated so while
+    values are traced.
 
     References
     ----------
     .. [1] B. N. Parlett, "The Symmetric Eigenvalue Problem", 1998, Section 6.9.
+    .. [2] T. Fukaya et al., "Shifted Cholesky QR for computing the QR factorization of
+       ill-conditioned matrices", SIAM Journal on Scientific Computing 42, 2020.
     """
     xp = namespace(Y)
-    Y, power = normalized(Y)
-    noise = noise * power
-    whitened, smallest, largest = _whitened(Y)
+    scaled, power = normalized(Y)
+    basis, smallest, largest = _whitened(scaled)
     safe = smallest > math.sqrt(32 * format_of(Y).eps) * largest
-    if concrete_int(xp.all(safe & (smallest > 2 * noise[..., 0, 0]))) == 1:
-        again, smallest, _ = _whitened(project_out(whitened, Q)[0])
-        if concrete_int(xp.all(smallest > 0.5)) == 1:
-            return again
-    Y = Y + noise / math.sqrt(Y.shape[-2]) * fresh()
-    for _ in range(2):
-        Y, _ = qr(project_out(Y, Q)[0])
-    return Y
+    passes = 1
+    if concrete_int(xp.all(safe & (smallest > 2 * (noise * power)[..., 0, 0]))) != 1:
+        m, b = Y.shape[-2:]
+        passes = 2 if m - Q.shape[-1] >= 2 * b else 3
+        basis, _, _ = _whitened(normalized(Y + noise / math.sqrt(Y.shape[-2]) * fresh())[0])
+    for _ in range(passes):
+        basis, _, _ = _whitened(project_out(basis, Q)[0])
+    return basis
 
 
 def _whitened(Y: Array) -> tuple[Array, Array, Array]:

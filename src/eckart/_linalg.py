@@ -119,8 +119,17 @@ def eigvalsh(A: Array) -> Array:
 
 
 def eigh(A: Array) -> tuple[Array, Array]:
-    """Eigenvalues, ascending, and eigenvectors of a Hermitian matrix."""
-    values, vectors = namespace(A).linalg.eigh(A)
+    """Eigenvalues, ascending, and eigenvectors of a Hermitian matrix.
+
+    LAPACK's divide and conquer gives up on some finite matrices, Gram matrices of graded columns
+    among them (https://github.com/numpy/numpy/issues/6002), but not on the same one upside down.
+    """
+    xp = namespace(A)
+    try:
+        values, vectors = xp.linalg.eigh(A)
+    except (ValueError, RuntimeError):  # what NumPy's and PyTorch's LinAlgError are
+        values, vectors = xp.linalg.eigh(xp.flip(A, axis=(-2, -1)))
+        vectors = xp.flip(vectors, axis=-2)
     return values, vectors
 
 
