@@ -66,7 +66,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and the direction of imports."""
-    install(session, "lint", "cli", "jax")
+    install(session, "lint", "cli", "torch", "jax")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")

@@ -18,7 +18,7 @@ TABLE: dict[str, dict[str, Any]] = tomllib.loads(PYPROJECT.read_text())["tool"][
     "backends"
 ]
 
-CAPABILITIES = ("half", "double", "jit", "vmap", "compile", "reflected")
+CAPABILITIES = ("half", "double", "grad", "jit", "vmap", "compile", "reflected")
 SINGLE, DOUBLE, HALF = ("float32", "complex64"), ("float64", "complex128"), ("float16", "bfloat16")
 
 
@@ -88,6 +88,31 @@ class Backend:
         """The library's map over the first axis."""
         module = "torch.func" if self.library == "torch" else "jax"
         return importlib.import_module(module).vmap(function)
+
+    def gradient(self, function: Callable[..., Any], *arrays: Any) -> Any:
+        """The gradients of a real function: along ``D`` it changes by ``Re sum(conj(G) * D)``.
+
+        One array where there is one argument.
+        """
+        if self.library == "jax":
+            jax = importlib.import_module("jax")
+            found = jax.jit(jax.grad(function, tuple(range(len(arrays)))))(*arrays)
+            found = [self.xp.conj(part) for part in found]  # JAX's convention is the conjugate's
+        else:
+            leaves = [array.detach().clone().requires_grad_() for array in arrays]
+            function(*leaves).backward()
+            found = [leaf.grad for leaf in leaves]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def along(self, function: Callable[..., Any], array: Any, direction: Any) -> Any:
+        """The change of a function along a direction, by forward differentiation."""
+        module = "torch.func" if self.library == "torch" else "jax"
+        return importlib.import_module(module).jvp(function, (array,), (direction,))[1]
+
+    def transform(self, name: str) -> Callable[..., Any]:
+        """The library's transformation of this name: grad, jacrev, jacfwd, hessian, vmap."""
+        module = "torch.func" if self.library == "torch" else "jax"
+        return getattr(importlib.import_module(module), name)
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The library's whole-graph compiler."""

@@ -48,7 +48,7 @@ def test_double_precision_is_never_left_to_the_gram_matrix():
 
 @pytest.mark.needs("jit")
 def test_traced_call_takes_the_full_decomposition(backend, dtype):
-    """Which has a derivative, and JAX may ask for one later."""
+    """Which needs no look at values to know that it is right."""
     A = backend.asarray(zoo.matrix(np.arange(5.0, 0, -1), (2000, 5), dtype=dtype), dtype)
     taken = []
     backend.jit(lambda A: taken.append(choice(A, Rules(1))) or A)(A)

@@ -233,21 +233,6 @@ def test_traced_tolerance_masks_what_it_drops(backend, dtype):
         assert np.count_nonzero(values) == min(6, eckart.select_rank(S, **rules))
 
 
-@pytest.mark.needs("jit")
-def test_derivative_of_the_iteration_is_refused(backend, dtype):
-    """No gradient of an algorithm is passed off as the gradient of its result."""
-    import jax
-
-    array = backend.asarray(zoo.matrix(np.ones(90), SHAPE, dtype=dtype), dtype)
-
-    def energy(A):
-        return backend.xp.sum(eckart.truncated_svd(A, 6, method="krylov").S)
-
-    for function in energy, backend.jit(energy):
-        with pytest.raises(TypeError, match="where JAX asks for a derivative"):
-            jax.grad(function)(array)
-
-
 @pytest.mark.numpy_only
 def test_iteration_that_gives_up_says_how_far_it_came():
     """A RuntimeWarning with the residual reached, never a silent wrong answer."""

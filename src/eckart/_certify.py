@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
-from eckart._factors import SVD, Factors, array_of, checked, pair
+from eckart._factors import SVD, Factors, array_of, checked, pair, parts_of
 from eckart._golub_kahan import completed, extended, started
 from eckart._linalg import chunks, column_norms, eigvalsh, matmul, qr, squared_norm, svdvals
 from eckart._namespace import (
@@ -201,7 +201,7 @@ def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Ar
     if not isinstance(A, Factors):
         _checks.matrix("A", A)
     _checks.same_shape("A", A.shape, "factors", factors.shape)
-    parts = pair(A) if isinstance(A, Factors) else (working(A),)
+    parts = parts_of(A)
     triplets = map(working, factors) if isinstance(factors, SVD) else thin_svd(*pair(factors), 0)
     U, S, Vh = triplets
     dtype = xp.result_type(parts[0].dtype, U.dtype)

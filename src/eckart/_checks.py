@@ -270,11 +270,14 @@ def warn_of_residual(residual: float, accuracy: float) -> None:
     )
 
 
-def no_derivative() -> NoReturn:
-    """Say that a derivative is not to be had."""
-    raise TypeError(
-        '`method` must be "exact" or "auto" where JAX asks for a derivative, got "krylov": the '
-        "iteration has none of its own yet. Leave `method` out."
+def warn_of_derivative(residual: float, tolerance: float) -> None:
+    """Say that a derivative is not as exact as it should be."""
+    warnings.warn(
+        f"the derivative of the truncation has not converged: a residual of {residual:.2g} is "
+        f"left, more than {tolerance:.2g}. The gap between the kept and the dropped singular "
+        'values is too small; truncate at a wider one, or use method="exact".',
+        RuntimeWarning,
+        stacklevel=4,
     )
 
 

@@ -185,6 +185,11 @@ def pair(factors: Factors) -> tuple[Array, Array]:
     return B, A
 
 
+def parts_of(A: Array | Factors) -> tuple[Array, ...]:
+    """A matrix itself, or its two factors, in the dtype they are computed in."""
+    return pair(A) if isinstance(A, Factors) else (working(A),)
+
+
 def _operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array], DType]:
     """Namespace; ``B``, ``A`` and the others in the dtype to compute in; the dtype to return."""
     checked("factors", factors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from eckart._linalg import chunks, eigh, eigvalsh, matmul, normalizing_power
+from eckart._linalg import chunks, eigh, eigvalsh, matmul, normalizing_power, root
 from eckart._namespace import (
     Array,
     adjoint,
@@ -35,7 +35,7 @@ def is_accurate(A: Array) -> bool:
 def gram_values(A: Array) -> Array:
     """Singular values in float64, descending, NaN for a matrix that is not finite."""
     G, power = _gram(A)
-    return _roots(namespace(G).flip(eigvalsh(G), axis=-1)) / cast(power[..., 0], real_dtype(G))
+    return root(namespace(G).flip(eigvalsh(G), axis=-1)) / cast(power[..., 0], real_dtype(G))
 
 
 def gram(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | None:
@@ -61,7 +61,7 @@ def gram(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | No
     xp = namespace(A)
     G, power = _gram(A)
     values, vectors = (xp.flip(part, axis=-1) for part in eigh(G))
-    S = _roots(values)
+    S = root(values)
     factor = cast(power[..., 0], S.dtype)
     counts = count(S / factor, rules)
     width = concrete_int(xp.max(counts))
@@ -101,11 +101,3 @@ def _gram(A: Array) -> tuple[Array, Array]:
         product = matmul(adjoint(part), part)
         G = G + (product if tall else conjugate(product))
     return xp.where(xp.isfinite(power), G, 0.0), power
-
-
-def _roots(squares: Array) -> Array:
-    """Singular values from eigenvalues, zero where rounding made those negative."""
-    xp = namespace(squares)
-    # The root has no derivative at zero.
-    positive = squares > 0
-    return xp.where(positive, xp.sqrt(xp.where(positive, squares, 1.0)), 0.0)

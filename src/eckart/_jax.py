@@ -1,21 +1,81 @@
-"""What needs JAX itself; imported only when one of its arrays is met."""
+"""Registers the derivative with JAX; imported only when one of its arrays is traced."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from eckart import _checks
-from eckart._namespace import Array
+from eckart import _derivative
+from eckart._derivative import Dropped, Frame, Kept, Parts, Solver
+from eckart._namespace import Array, conjugate
+
+
+def constant(array: Array) -> Array:
+    """`array` without a derivative."""
+    return jax.lax.stop_gradient(array)
 
 
 @jax.custom_jvp
-def without_derivative(A: Array) -> Array:
-    """`A` itself, refusing a derivative, which JAX may ask for long after the call is traced."""
-    return A
+def framed(parts: Parts, frame: Frame, dropped: Dropped | None) -> Frame:
+    """The frame, given as a constant, as a function of the parts."""
+    return frame
 
 
-@without_derivative.defjvp
-def _refuse(primals: Any, tangents: Any) -> Any:
-    _checks.no_derivative()
+@framed.defjvp
+def _framed_jvp(primals: Any, tangents: Any) -> tuple[Frame, Frame]:
+    parts, _, dropped = primals
+    frame = framed(*primals)  # as a function again, for derivatives of this derivative
+    return frame, _derivative.frame_tangent(
+        parts, tangents[0], frame, _solver(parts, frame, dropped)
+    )
+
+
+def _solver(parts: Parts, frame: Frame, dropped: Dropped | None) -> Solver:
+    """A solver that JAX differentiates as the inverse of what it solves."""
+
+    def multiply(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        return _derivative.coupling(parts, frame, *pair)
+
+    def solve(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        return _derivative.uncoupled(parts, frame, dropped, *pair, loop=jax.lax.while_loop)
+
+    def transposed(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+        # The transpose of a Hermitian matrix is its conjugate.
+        x, z = solve(None, (conjugate(pair[0]), conjugate(pair[1])))
+        return conjugate(x), conjugate(z)
+
+    def solver(E: Array, F: Array) -> tuple[Array, Array]:
+        x, z = jax.lax.custom_linear_solve(multiply, (E, F), solve, transposed)
+        return x, z
+
+    return solver
+
+
+@jax.custom_jvp
+def turned(core: Array, S: Array) -> Kept:
+    """The SVD of a diagonal core, with its values as constants, as a function of the core."""
+    return _derivative.unturned(core, S)
+
+
+@turned.defjvp
+def _turned_jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
+    turn = turned(*primals)
+    return turn, _derivative.turn_tangent(tangents[0], turn, primals[1])
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def spectrum(
+    values: Callable[[Parts], Array], triplets: Callable[[Parts], Kept], parts: Parts
+) -> Array:
+    """All singular values by `values`, their derivative by `triplets`."""
+    return values(parts)
+
+
+@spectrum.defjvp
+def _spectrum_jvp(values: Any, triplets: Any, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (parts,) = primals
+    change = _derivative.change_of_values(parts, tangents[0], triplets(parts))
+    return spectrum(values, triplets, parts), change

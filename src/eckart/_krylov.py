@@ -16,11 +16,8 @@ from eckart._namespace import (
     conjugate,
     device,
     format_of,
-    has_derivative,
     is_compiled,
     is_complex,
-    is_jax,
-    is_plain,
     namespace,
     widest,
 )
@@ -81,10 +78,9 @@ def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | 
        ``6 * max(rank, 2 * b)`` columns.
     6. While values are traced the block is wider than the rank and the number of blocks is fixed.
 
-    Handed over is a basis that would have to fill the greater part of the space; a tensor that
-    PyTorch shall differentiate, as the iteration has no derivative of its own; and one that its
-    compiler traces, which takes more than a minute for an unrolled iteration and, in complex
-    dtypes, gets it wrong.
+    Handed over is a basis that would have to fill the greater part of the space, and what PyTorch's
+    compiler traces: it takes more than a minute for an unrolled iteration and, in complex dtypes,
+    gets it wrong.
 
     References
     ----------
@@ -95,12 +91,8 @@ def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | 
     .. [3] K. Wu and H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue
        problems", SIAM Journal on Matrix Analysis and Applications 22, 2000.
     """
-    if is_compiled(A) or has_derivative(A):
+    if is_compiled(A):
         return None
-    if is_jax(A) and not is_plain(A):
-        from eckart._jax import without_derivative
-
-        A = without_derivative(A)
     operator, power = dense(A)
     goal = _Goal(A, rules, power, accuracy)
     if rules.error is not None and not _resolved(A, rules.error):

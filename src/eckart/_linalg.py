@@ -133,6 +133,13 @@ def eigh(A: Array) -> tuple[Array, Array]:
     return values, vectors
 
 
+def root(values: Array) -> Array:
+    """Square root of what should not be negative, with a derivative of zero at zero."""
+    xp = namespace(values)
+    positive = values > 0
+    return xp.where(positive, xp.sqrt(xp.where(positive, values, 1.0)), 0.0)
+
+
 def column_norms(Y: Array) -> Array:
     """Norm of each column, shape (..., 1, b)."""
     return namespace(Y).sqrt(namespace(Y).sum(_squares(Y), axis=-2, keepdims=True))

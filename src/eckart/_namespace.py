@@ -144,6 +144,11 @@ def concrete_int(array: Array) -> int | None:
         raise
 
 
+def is_torch(array: Array) -> bool:
+    """Whether `array` is of PyTorch."""
+    return bool(array_api_compat.is_torch_array(array))
+
+
 def is_jax(array: Array) -> bool:
     """Whether `array` is of JAX, whose compiled functions may be differentiated unseen."""
     return bool(array_api_compat.is_jax_array(array))

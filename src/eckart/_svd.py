@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eckart import _checks
+from eckart import _autodiff, _checks
+from eckart._autodiff import constant, is_differentiated, represented
 from eckart._choice import choice, prefers_gram
-from eckart._factors import SVD, Factors, LowRank, array_of, checked, pair
+from eckart._derivative import Dropped, Kept, Parts
+from eckart._factors import SVD, Factors, LowRank, array_of, checked, parts_of
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
 from eckart._linalg import svd, svdvals
@@ -19,9 +21,9 @@ from eckart._namespace import (
     conjugate,
     device,
     format_of,
+    is_complex,
     namespace,
     real_dtype,
-    working,
 )
 from eckart._thin import thin_svd, thin_svdvals
 from eckart._tolerance import Rules, count
@@ -141,7 +143,7 @@ def truncated_svd(
            [0.]])
     """
     rules = Rules(rank, rtol, atol, error)
-    U, S, Vh = _truncate(A, rules, method, accuracy, seed, check_finite)
+    U, S, Vh = _oriented(*_truncate(A, rules, method, accuracy, seed, check_finite))
     return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
 
 
@@ -202,12 +204,8 @@ def factorize(
     """
     _checks.one_of("split", split, ("balanced", "left", "right"))
     rules = Rules(rank, rtol, atol, error)
-    power = 2 if split == "balanced" else 1
-    U, S, Vh = _truncate(A, rules, method, accuracy, seed, check_finite, power)
-    scale = namespace(S).sqrt(S) if split == "balanced" else S
-    left = U if split == "right" else U * scale[..., None, :]
-    right = Vh if split == "left" else scale[..., :, None] * Vh
-    return LowRank(cast(left, A.dtype), cast(right, A.dtype))
+    B, _, C = _truncate(A, rules, method, accuracy, seed, check_finite, split)
+    return LowRank(cast(B, A.dtype), cast(C, A.dtype))
 
 
 def singular_values(A: Array | Factors, /) -> Array:
@@ -250,14 +248,30 @@ def singular_values(A: Array | Factors, /) -> Array:
 def spectrum(A: Array | Factors, *, fitting: bool = False) -> Array:
     """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked."""
     _validate(A)
-    k = min(A.shape[-2:])
-    if isinstance(A, Factors):
-        S = thin_svdvals(*pair(A), k)
-    else:
-        matrix = working(A)
-        S = gram_values(matrix) if prefers_gram(matrix) else svdvals(matrix)
+    S = _autodiff.spectrum(_all_values, _all_triplets, parts_of(A))
     _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf)
     return S
+
+
+def _all_values(parts: Parts) -> Array:
+    """All singular values of the parts' product."""
+    if len(parts) == 2:
+        return thin_svdvals(parts[0], parts[1], _short_side(parts))
+    return gram_values(*parts) if prefers_gram(*parts) else svdvals(*parts)
+
+
+def _all_triplets(parts: Parts) -> Kept:
+    """All triplets of the parts' product, as functions of the parts."""
+    constants = tuple(map(constant, parts))
+    k = _short_side(parts)
+    found = svd(*constants) if len(parts) == 1 else thin_svd(constants[0], constants[1], k)
+    U, S, Vh = kept = Kept(*found)
+    nothing = U[..., k:], S[..., k:], Vh[..., k:, :]
+    return Kept(*represented(None, parts, kept, nothing))
+
+
+def _short_side(parts: Parts) -> int:
+    return int(min(parts[0].shape[-2], parts[-1].shape[-1]))
 
 
 def _truncate(
@@ -267,47 +281,30 @@ def _truncate(
     accuracy: float | None,
     seed: int,
     check_finite: bool,
-    power: int = 1,
+    split: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """The triplets that the rules keep, in the dtype they were computed in.
-
-    The root of `power` of the largest singular value will have to fit the dtype of `A`.
-    """
+    """The two factors and the singular values that the rules keep, in the dtype computed in."""
     _validate(A)
     _checks.one_of("method", method, ("auto", "exact", *METHODS))
     rules = checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape))
-    found = _decompose(A, rules, method, accuracy, seed)
-    U, S, Vh = found.U, found.S, found.Vh
-    largest = math.prod([format_of(array_of(A)).largest] * power)  # inf, where ** would raise
-    if rules.fixed:
-        if check_finite:
-            _look(A, S, None, largest)
-        width = rules.rank
-        return _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
-    counts = count(S, rules, found.rest)
-    seen = _look(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
-    width = seen if seen is not None else S.shape[-1] if rules.rank is None else rules.rank
-    U, S, Vh = _oriented(U[..., :width], S[..., :width], Vh[..., :width, :])
-    if seen is not None and S.ndim == 1:
-        return U, S, Vh
-    xp = namespace(S)
-    kept = xp.arange(width, device=device(S)) < counts[..., None]
-    return (
-        xp.where(kept[..., None, :], U, 0.0),
-        xp.where(kept, S, 0.0),
-        xp.where(kept[..., :, None], Vh, 0.0),
-    )
+    parts = parts_of(A)
+    found = _decompose(tuple(map(constant, parts)), rules, method, accuracy, seed)
+    kept, counts = _kept(A, found, rules, check_finite, 2 if split == "balanced" else 1)
+    if split is not None:
+        kept = Kept(*_oriented(*kept))
+    dropped = _dropped(found, kept.S.shape[-1], counts, parts)
+    return represented(split, parts, kept, dropped)
 
 
 def _decompose(
-    A: Array | Factors, rules: Rules, method: str, accuracy: float | None, seed: int
+    parts: Parts, rules: Rules, method: str, accuracy: float | None, seed: int
 ) -> Triplets:
     """Triplets by the way asked for, or by the full SVD where that is the better one."""
-    accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(array_of(A))).eps)))
+    accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(parts[0]).eps)))
     seed = _checks.integer("seed", seed)
-    if isinstance(A, Factors):
-        return Triplets(*thin_svd(*pair(A), rank=rules.rank or 0))
-    A = working(A)
+    if len(parts) == 2:
+        return Triplets(*thin_svd(*parts, rank=rules.rank or 0))
+    (A,) = parts
     name = choice(A, rules) if method == "auto" else method
     found = None
     if name in METHODS and 0 not in A.shape:
@@ -317,6 +314,56 @@ def _decompose(
     if found.residual is not None:
         _checks.warn_of_residual(found.residual, accuracy)
     return found
+
+
+def _kept(
+    A: Array | Factors, found: Triplets, rules: Rules, check_finite: bool, power: int
+) -> tuple[Kept, Array | None]:
+    """The triplets that the rules keep, exactly zero what they drop of the width of the result.
+
+    And how many these are, where it is not the width. The root of `power` of the largest singular
+    value will have to fit the dtype of `A`.
+    """
+    U, S, Vh = found.U, found.S, found.Vh
+    largest = math.prod([format_of(array_of(A)).largest] * power)  # inf, where ** would raise
+    if rules.fixed:
+        if check_finite:
+            _look(A, S, None, largest)
+        return _leading(U, S, Vh, rules.rank), None
+    counts = count(S, rules, found.rest)
+    seen = _look(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
+    width = seen if seen is not None else S.shape[-1] if rules.rank is None else rules.rank
+    U, S, Vh = kept = _leading(U, S, Vh, width)
+    if seen is not None and S.ndim == 1:
+        return kept, None
+    return _masked(kept, namespace(S).arange(width, device=device(S)) < counts[..., None]), counts
+
+
+def _dropped(found: Triplets, width: int, counts: Array | None, parts: Parts) -> Dropped | None:
+    """The other triplets, where all have been found and a derivative may need them."""
+    U, S, Vh = found.U, found.S, found.Vh
+    inner = min(length for part in parts for length in part.shape[-2:])
+    if S.shape[-1] < inner or not is_differentiated(parts):
+        return None
+    if counts is None:
+        return U[..., width:], S[..., width:], Vh[..., width:, :]
+    others = namespace(S).arange(S.shape[-1], device=device(S)) >= counts[..., None]
+    return tuple(_masked(Kept(U, S, Vh), others))
+
+
+def _leading(U: Array, S: Array, Vh: Array, width: int | None) -> Kept:
+    return Kept(U[..., :width], S[..., :width], Vh[..., :width, :])
+
+
+def _masked(triplets: Kept, wanted: Array) -> Kept:
+    """The triplets that are wanted, zero the others."""
+    U, S, Vh = triplets
+    xp = namespace(S)
+    return Kept(
+        xp.where(wanted[..., None, :], U, 0.0),
+        xp.where(wanted, S, 0.0),
+        xp.where(wanted[..., :, None], Vh, 0.0),
+    )
 
 
 def _validate(A: Any) -> None:
@@ -366,5 +413,9 @@ def _oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
     tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
     first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
     pivot = xp.take_along_axis(U, first[..., None, :], axis=-2)
-    phase = pivot / xp.abs(pivot)
+    if is_complex(U):
+        size = xp.abs(pivot)
+        phase = xp.where(size > 0, pivot / xp.where(size > 0, size, 1.0), 1.0)
+    else:
+        phase = xp.where(pivot < 0, -xp.ones_like(pivot), xp.ones_like(pivot))
     return U * conjugate(phase), S, phase[..., 0, :, None] * Vh

@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
+from eckart._linalg import root
 from eckart._namespace import Array, Namespace, cast, device, format_of, is_half, namespace, working
 
 
@@ -241,7 +242,7 @@ def _norm(ratios: Array, norm: str) -> Array:
     """Norm from singular values in units of the largest, which bounds them by one."""
     xp = namespace(ratios)
     if norm == "fro":
-        return xp.sqrt(xp.sum(ratios * ratios, axis=-1))
+        return root(xp.sum(ratios * ratios, axis=-1))
     return xp.max(xp.concat([xp.zeros_like(_first(ratios)), ratios], axis=-1), axis=-1)
 
 

@@ -1,0 +1,79 @@
+"""Where a library asks for the derivative of a truncation, and how it is given one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+from eckart._derivative import Dropped, Kept, Parts, split_core
+from eckart._derivative import framed as frame_of
+from eckart._linalg import matmul, root
+from eckart._namespace import Array, has_derivative, is_jax, is_plain, is_torch
+
+
+def constant(array: Array) -> Array:
+    """`array` without a derivative."""
+    module = _registry((array,))
+    constant: Array = array if module is None else module.constant(array)
+    return constant
+
+
+def is_differentiated(parts: Parts) -> bool:
+    """Whether the library may ask for a derivative with respect to the parts."""
+    return _registry(parts) is not None
+
+
+def represented(
+    split: str | None, parts: Parts, kept: Kept, dropped: Dropped | None
+) -> tuple[Array, Array, Array]:
+    """The left factor, the singular values and the right factor of a truncation.
+
+    Parameters
+    ----------
+    split : {None, "balanced", "left", "right"}
+        Which factor has the singular values; None for neither.
+    parts : tuple of array
+        The matrix, or two factors of it: with respect to them there is a derivative.
+    kept, dropped
+        Their triplets, as constants; `dropped` is None where they are not known.
+    """
+    module = _registry(parts)
+    if module is None:
+        return _scaled(split, kept)
+    frame = module.framed(parts, frame_of(kept), dropped)
+    if split is None:
+        left, S, right = module.turned(frame.core, kept.S)
+    else:
+        S, (left, right) = kept.S, split_core(frame, split)
+    return matmul(frame.U, left), S, matmul(right, frame.Vh)
+
+
+def _scaled(split: str | None, kept: Kept) -> tuple[Array, Array, Array]:
+    """The factors of triplets that have no derivative."""
+    U, S, Vh = kept
+    scale = root(S) if split == "balanced" else S
+    left = U * scale[..., None, :] if split in ("left", "balanced") else U
+    right = scale[..., :, None] * Vh if split in ("right", "balanced") else Vh
+    return left, S, right
+
+
+def spectrum(
+    values: Callable[[Parts], Array], triplets: Callable[[Parts], Kept], parts: Parts
+) -> Array:
+    """All singular values, by `values` where no derivative is needed, else by `triplets`."""
+    module = _registry(parts)
+    S: Array = values(parts) if module is None else module.spectrum(values, triplets, parts)
+    return S
+
+
+def _registry(parts: Parts) -> ModuleType | None:
+    """The module that registers derivatives with the library; None where none will be asked for."""
+    if is_jax(parts[0]) and not all(map(is_plain, parts)):
+        from eckart import _jax
+
+        return _jax
+    if is_torch(parts[0]) and (any(map(has_derivative, parts)) or not all(map(is_plain, parts))):
+        from eckart import _torch
+
+        return _torch
+    return None

@@ -1,0 +1,95 @@
+"""Conjugate gradients for many right-hand sides at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from eckart._namespace import (
+    Array,
+    cast,
+    concrete_int,
+    conjugate,
+    device,
+    format_of,
+    is_complex,
+    namespace,
+)
+
+# Iterate, residual, direction, the squared norms of the residual's columns, steps taken.
+State: TypeAlias = tuple[Array, Array, Array, Array, Array]
+Loop: TypeAlias = Callable[[Callable[[State], Any], Callable[[State], State], State], State]
+
+_STEPS = 500
+
+
+def conjugate_gradients(
+    multiply: Callable[[Array], Array], B: Array, *, tolerance: float, loop: Loop
+) -> tuple[Array, Array]:
+    """Solve a Hermitian positive definite equation for every column of `B`.
+
+    Parameters
+    ----------
+    multiply : callable
+        Multiplies each column by its own matrix, shape (..., m, r) to the same.
+    B : array, shape (..., m, r)
+    tolerance : float
+        Norm of a column's residual over that of the column of `B`, at which it is done.
+    loop : callable
+        ``loop(going, step, state)`` repeats ``state = step(state)`` while ``going(state)`` holds.
+
+    Returns
+    -------
+    X : array, shape (..., m, r)
+    residual : array, shape (..., 1, r)
+        Relative norms of the residuals, above `tolerance` where it gave up.
+
+    Notes
+    -----
+    Hestenes and Stiefel [1]_. A column stops alone when it is done, or when rounding has taken the
+    definiteness along its direction.
+
+    References
+    ----------
+    .. [1] M. R. Hestenes and E. Stiefel, "Methods of conjugate gradients for solving linear
+       systems", Journal of Research of the National Bureau of Standards 49, 1952.
+    """
+    xp = namespace(B)
+    floor = 64 * format_of(B).eps
+    start = _products(B, B)
+    enough = tolerance * tolerance * start
+
+    def going(state: State) -> Array:
+        *_, squares, steps = state
+        return xp.any(squares > enough) & (steps < _STEPS)
+
+    def step(state: State) -> State:
+        X, R, P, squares, steps = state
+        KP = multiply(P)
+        curvature = _products(P, KP)
+        active = (squares > enough) & (curvature > floor * _products(P, P))
+        alpha = xp.where(active, squares / xp.where(active, curvature, 1.0), 0.0)
+        X, R = X + cast(alpha, X.dtype) * P, R - cast(alpha, X.dtype) * KP
+        after = xp.where(active, _products(R, R), 0.0)
+        beta = xp.where(active, after / xp.where(active, squares, 1.0), 0.0)
+        return X, R, R + cast(beta, X.dtype) * P, after, steps + 1
+
+    steps = xp.zeros((), dtype=xp.int32, device=device(B))
+    X, R, *_ = loop(going, step, (xp.zeros_like(B), B, B, start, steps))
+    return X, xp.sqrt(_products(R, R) / xp.where(start > 0, start, 1.0))
+
+
+def repeated(going: Callable[[State], Any], step: Callable[[State], State], state: State) -> State:
+    """Repeat a step while a condition on its values holds."""
+    for _ in range(_STEPS):
+        if concrete_int(going(state)) == 0:
+            break
+        state = step(state)
+    return state
+
+
+def _products(X: Array, Y: Array) -> Array:
+    """Inner product of each two columns, shape (..., 1, r); real, as it is in theory."""
+    xp = namespace(X)
+    product = xp.sum(conjugate(X) * Y, axis=-2, keepdims=True)
+    return xp.real(product) if is_complex(product) else product

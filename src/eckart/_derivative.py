@@ -1,0 +1,318 @@
+"""The derivative of a truncated SVD, written once; `_torch` and `_jax` register it.
+
+Of ``A`` the truncation keeps ``U C V^H``: orthonormal bases ``U`` and ``V`` of the kept spaces and
+the core ``C = U^H A V``. Let ``A_ = (I - U U^H) A (I - V V^H)`` be the remainder. Along a direction
+``G`` the bases can be moved straight out of their spaces, ``dU = x`` and ``dV = z`` with ``U^H x =
+0`` and ``V^H z = 0``. Then ``dC = U^H G V``, and `x` and `z` solve
+
+    x C - A_ z = (I - U U^H) G V,    z C^H - A_^H x = (I - V V^H) G^H U,
+
+in which nothing but the gap between the kept and the dropped singular values appears [1]_. The
+bases are the singular vectors at hand, so that the core is diagonal; it does not stay so, which
+derivatives of this derivative see. Singular triplets, for those who want them one by one, are then
+an SVD of the core.
+
+References
+----------
+.. [1] F. Feppon and P. F. J. Lermusiaux, "A geometric approach to dynamical model order reduction",
+   SIAM Journal on Matrix Analysis and Applications 39, 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from eckart import _checks
+from eckart._conjugate_gradients import Loop, conjugate_gradients, repeated
+from eckart._linalg import matmul, root
+from eckart._namespace import (
+    Array,
+    adjoint,
+    concrete_int,
+    device,
+    format_of,
+    is_complex,
+    namespace,
+)
+from eckart._operator import dense, product
+
+# A matrix: itself, or two factors of it.
+Parts: TypeAlias = tuple[Array, ...]
+
+# The triplets that a truncation drops, zero vectors for those it keeps: with them the equation has
+# a closed form.
+Dropped: TypeAlias = tuple[Array, Array, Array]
+
+# Solves the equation for `x` and `z`.
+Solver: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
+
+# Singular values this many units of rounding of the largest apart count as repeated.
+_TIE = 32
+
+
+class Kept(NamedTuple):
+    """Singular triplets; exactly zero those that a tolerance drops of a fixed width."""
+
+    U: Array
+    S: Array
+    Vh: Array
+
+
+class Frame(NamedTuple):
+    """Bases of the kept spaces, and the core between them."""
+
+    U: Array  # (..., m, r)
+    core: Array  # (..., r, r)
+    Vh: Array  # (..., r, n)
+
+
+def framed(kept: Kept) -> Frame:
+    """The frame of the triplets themselves.
+
+    A value of zero that is kept counts as far below rounding instead: the vectors that `x` adds
+    have no bounds there, but the product with the core is what it should be.
+    """
+    U, S, Vh = kept
+    xp = namespace(U)
+    present = xp.any(U != 0, axis=-2)
+    tiny = format_of(S).eps ** 2 * _largest(S)
+    return Frame(U, diagonal(xp.where(present & (S == 0), tiny, S), U), Vh)
+
+
+def values(frame: Frame) -> Array:
+    """What the core, a diagonal matrix, holds."""
+    found = namespace(frame.core).linalg.diagonal(frame.core)
+    return namespace(found).real(found) if is_complex(found) else found
+
+
+def diagonal(S: Array, like: Array) -> Array:
+    """Diagonal matrices of `S` in the dtype of `like`."""
+    eye = namespace(like).eye(S.shape[-1], dtype=like.dtype, device=device(like))
+    return S[..., None, :] * eye
+
+
+def split_core(frame: Frame, split: str) -> tuple[Array, Array]:
+    """Two factors of the core: it and nothing, on the left or on the right, or square roots.
+
+    Notes
+    -----
+    The root is found by a chord iteration from the one that is known. This changes no value, and
+    makes its derivatives right up to one order more with each step.
+    """
+    core, S = frame.core, values(frame)
+    eye = diagonal(namespace(S).ones_like(S), core)
+    if split == "left":
+        return core, eye
+    if split == "right":
+        return eye, core
+    known = root(S)
+    R = diagonal(known, core)
+    for _ in range(3):
+        R = R + (core - matmul(R, R)) * _reciprocal(known[..., :, None] + known[..., None, :])
+    return R, R
+
+
+def frame_tangent(parts: Parts, directions: Parts, frame: Frame, solve: Solver) -> Frame:
+    """How the frame changes along `directions`."""
+    U, V = frame.U, adjoint(frame.Vh)
+    P, Q = along(parts, directions, V), along_adjoint(parts, directions, U)
+    x, z = solve(_outside(P, U), _outside(Q, V))
+    return Frame(x, matmul(adjoint(U), P), adjoint(z))
+
+
+def frame_cotangent(parts: Parts, given: Frame, frame: Frame, solve: Solver) -> Parts:
+    """The adjoint of `frame_tangent`: each part's share of what is `given` for the frame."""
+    U, V = frame.U, adjoint(frame.Vh)
+    x, z = solve(_outside(given.U, U), _outside(adjoint(given.Vh), V))
+    return pulled(parts, matmul(U, given.core) + _outside(x, U), V, U, _outside(z, V))
+
+
+def coupling(parts: Parts, frame: Frame, x: Array, z: Array) -> tuple[Array, Array]:
+    """The left-hand sides of the equation; `x` and `z` themselves for triplets of value zero."""
+    U, V = frame.U, adjoint(frame.Vh)
+    xp = namespace(U)
+    S = values(frame)
+    core = frame.core + diagonal(xp.where(S == 0, xp.ones_like(S), xp.zeros_like(S)), U)
+    adjoints = tuple(map(adjoint, parts[::-1]))
+    return (
+        matmul(x, core) - _outside(_applied(parts, _outside(z, V)), U),
+        matmul(z, adjoint(core)) - _outside(_applied(adjoints, _outside(x, U)), V),
+    )
+
+
+def uncoupled(
+    parts: Parts,
+    frame: Frame,
+    dropped: Dropped | None,
+    E: Array,
+    F: Array,
+    loop: Loop = repeated,
+) -> tuple[Array, Array]:
+    """Solve the equation: by the dropped triplets, or by products with the matrix.
+
+    Notes
+    -----
+    With the dropped triplets ``(u_i, t_i, v_i)`` it falls apart into two equations in two unknowns
+    for each i and j. Where ``t_i`` and ``s_j`` are tied these have no solution, or many: theirs is
+    the one of least norm to the nearest equations that have one. Kept of value zero are given
+    none.
+
+    Without them `z` is eliminated and ``(I - A_ A_^H / s^2) x = E / s + A_ F / s^2`` left to
+    conjugate gradients, all columns at once. Their error falls by ``(1 - g) / (1 + g)`` a step,
+    ``g**2 = 1 - (t_1 / s_r)**2``.
+    """
+    S = values(frame)
+    inverse = _reciprocal(S)[..., None, :]
+    e, f = E * inverse, F * inverse
+    if dropped is not None:
+        return _by_triplets(S, dropped, e, f)
+    return _by_products(parts, frame, e, f, loop)
+
+
+def _by_triplets(S: Array, dropped: Dropped, e: Array, f: Array) -> tuple[Array, Array]:
+    xp = namespace(S)
+    U, T, Vh = dropped
+    e_in, f_in = matmul(adjoint(U), e), matmul(Vh, f)
+    ratio = T[..., :, None] * _reciprocal(S)[..., None, :]
+    tied = _tied(T[..., :, None], S[..., None, :], S)
+    total = xp.where(tied, 0.0, 1 / xp.where(tied, 1.0, 1 - ratio)) * (e_in + f_in)
+    difference = (e_in - f_in) / (1 + ratio)
+    x = e + matmul(U, (total + difference) / 2 - e_in)
+    return x, f + matmul(adjoint(Vh), (total - difference) / 2 - f_in)
+
+
+def _by_products(parts: Parts, frame: Frame, e: Array, f: Array, loop: Loop) -> tuple[Array, Array]:
+    U, S, V = frame.U, values(frame), adjoint(frame.Vh)
+    if len(parts) == 1:
+        operator, power = dense(*parts)
+        inverse = _reciprocal(S * power[..., 0])[..., None, :]
+    else:
+        operator, inverse = product(*parts), _reciprocal(S)[..., None, :]
+
+    def forward(Y: Array) -> Array:
+        return _outside(operator.matmul(_outside(Y, V)), U) * inverse
+
+    def backward(Y: Array) -> Array:
+        return _outside(operator.rmatmul(_outside(Y, U)), V) * inverse
+
+    tolerance = format_of(e).eps ** 0.75
+    x, residual = conjugate_gradients(
+        lambda X: X - forward(backward(X)), e + forward(f), tolerance=tolerance, loop=loop
+    )
+    worst = namespace(e).max(residual) if residual.shape[-1] else None
+    if worst is not None and concrete_int(worst > tolerance):
+        _checks.warn_of_derivative(float(worst), tolerance)
+    return x, f + backward(x)
+
+
+def unturned(core: Array, S: Array) -> Kept:
+    """The SVD of a core that is diagonal."""
+    ones = namespace(S).ones_like(S)
+    return Kept(diagonal(ones, core), S, diagonal(ones, core))
+
+
+def turn_tangent(direction: Array, turn: Kept, S: Array) -> Kept:
+    """How the SVD of a core changes along a direction; `S` are its values as constants.
+
+    Notes
+    -----
+    With ``M = U^H G V`` two columns turn by ``(M + M^H) / (s_j - s_i)``, which is without bounds as
+    the two values approach each other, although ``U S V^H`` has a derivative even where they meet.
+    There no turn of orthonormal vectors can represent it. The right vectors then take the
+    Hermitian part of ``M``, divided by ``s_j``, which leaves ``U S V^H``, ``S`` and ``U U^H``
+    right. A second derivative has no such way out, and is NaN.
+    """
+    U, V = turn.U, adjoint(turn.Vh)
+    M = matmul(adjoint(U), matmul(direction, V))
+    (a, b), (c, d) = _turning(turn.S, S)
+    left, right = a * M + b * adjoint(M), c * M + d * adjoint(M)
+    return Kept(matmul(U, left), values(Frame(U, M, V)), adjoint(matmul(V, right)))
+
+
+def turn_cotangent(given: Kept, turn: Kept, S: Array) -> Array:
+    """The adjoint of `turn_tangent`."""
+    U, V = turn.U, adjoint(turn.Vh)
+    M = diagonal(given.S, U)
+    sides = (U, given.U), (V, adjoint(given.Vh))
+    for (W, Y), (a, b) in zip(sides, _turning(turn.S, S), strict=True):
+        inside = matmul(adjoint(W), Y)
+        M = M + a * inside + adjoint(b * inside)
+    return matmul(U, matmul(M, adjoint(V)))
+
+
+def _turning(S: Array, known: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    """What ``M`` and ``M^H`` are multiplied by on the left, and on the right."""
+    xp = namespace(S)
+    row, column = S[..., :, None], S[..., None, :]
+    equal = xp.eye(S.shape[-1], dtype=S.dtype, device=device(S)) > 0
+    tied = _tied(row, column, known)
+    merged = tied & ~equal & (column > 0)
+    over_total = _reciprocal(row + column)
+    over_difference = xp.where(tied, 0.0, 1 / xp.where(tied, 1.0, column - row))
+    zero = (column - known[..., None, :]) ** 2
+    undifferentiable = xp.sqrt(xp.where(merged, zero, 1.0))
+    extra = xp.where(merged, _reciprocal(column) / 2 + undifferentiable, 0.0)
+    plus, minus = (over_difference + over_total) / 2, (over_difference - over_total) / 2
+    return (plus, minus), (minus + extra, plus + extra)
+
+
+def along(parts: Parts, directions: Parts, X: Array) -> Array:
+    """The direction in which the matrix changes, times `X`."""
+    if len(parts) == 1:
+        return matmul(directions[0], X)
+    (B, A), (dB, dA) = parts, directions
+    return matmul(dB, matmul(A, X)) + matmul(B, matmul(dA, X))
+
+
+def along_adjoint(parts: Parts, directions: Parts, X: Array) -> Array:
+    """The adjoint of the direction in which the matrix changes, times `X`."""
+    return along(tuple(map(adjoint, parts[::-1])), tuple(map(adjoint, directions[::-1])), X)
+
+
+def pulled(parts: Parts, P: Array, V: Array, U: Array, Q: Array) -> Parts:
+    """Each part's share of ``P V^H + U Q^H``, given for the matrix."""
+    if len(parts) == 1:
+        return (matmul(P, adjoint(V)) + matmul(U, adjoint(Q)),)
+    B, A = parts
+    return (
+        matmul(P, adjoint(matmul(A, V))) + matmul(U, adjoint(matmul(A, Q))),
+        matmul(matmul(adjoint(B), P), adjoint(V)) + matmul(matmul(adjoint(B), U), adjoint(Q)),
+    )
+
+
+def change_of_values(parts: Parts, directions: Parts, triplets: Kept) -> Array:
+    """Change of the singular values alone."""
+    U, _, Vh = triplets
+    P = along(parts, directions, adjoint(Vh))
+    return values(Frame(U, matmul(adjoint(U), P), Vh))
+
+
+def _applied(parts: Parts, X: Array) -> Array:
+    for part in parts[::-1]:
+        X = matmul(part, X)
+    return X
+
+
+def _outside(Y: Array, W: Array) -> Array:
+    """What is left of `Y` without its part in the span of `W`."""
+    return Y - matmul(W, matmul(adjoint(W), Y))
+
+
+def _tied(one: Array, other: Array, S: Array) -> Array:
+    """Whether two singular values are too near to each other to be told apart."""
+    bound = _TIE * format_of(S).eps * _largest(S)[..., None]
+    return namespace(S).abs(one - other) <= bound
+
+
+def _largest(S: Array) -> Array:
+    """The largest value, shape (..., 1); zero where there is none."""
+    xp = namespace(S)
+    zero = xp.zeros((*S.shape[:-1], 1), dtype=S.dtype, device=device(S))
+    return xp.max(xp.concat([zero, S], axis=-1), axis=-1, keepdims=True)
+
+
+def _reciprocal(S: Array) -> Array:
+    """One over `S`, zero where that is zero."""
+    xp = namespace(S)
+    return xp.where(S == 0, 0.0, 1 / xp.where(S == 0, 1.0, S))
