@@ -106,13 +106,17 @@ class Backend:
 
     def along(self, function: Callable[..., Any], array: Any, direction: Any) -> Any:
         """The change of a function along a direction, by forward differentiation."""
-        module = "torch.func" if self.library == "torch" else "jax"
-        return importlib.import_module(module).jvp(function, (array,), (direction,))[1]
+        if self.library == "torch":
+            return importlib.import_module("torch.func").jvp(function, (array,), (direction,))[1]
+        jax = importlib.import_module("jax")
+        return jax.jit(lambda A, D: jax.jvp(function, (A,), (D,))[1])(array, direction)
 
     def transform(self, name: str) -> Callable[..., Any]:
         """The library's transformation of this name: grad, jacrev, jacfwd, hessian, vmap."""
-        module = "torch.func" if self.library == "torch" else "jax"
-        return getattr(importlib.import_module(module), name)
+        if self.library == "torch":
+            return getattr(importlib.import_module("torch.func"), name)
+        jax = importlib.import_module("jax")
+        return lambda function: jax.jit(getattr(jax, name)(function))
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The library's whole-graph compiler."""

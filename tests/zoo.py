@@ -84,3 +84,24 @@ def kahan(n: int, theta: float = 1.2) -> Any:
     """Kahan matrix: triangular, no small diagonal entry, one tiny singular value."""
     s, c = np.sin(theta), np.cos(theta)
     return np.diag(s ** np.arange(n)) @ (np.eye(n) - c * np.triu(np.ones((n, n)), 1))
+
+
+def truncation_derivative(A: Any, S: Any, r: int, G: Any) -> Any:
+    """Change of the best approximation of rank r along `G`, in closed form; its own adjoint too.
+
+    With full singular bases, kept values s and dropped ones t, zero beyond the short side, what
+    couples kept j and dropped i is ``(s_j**2 * one + s_j * t_i * other) / (s_j**2 - t_i**2)``.
+    """
+    m, n = A.shape
+    U, _, Vh = np.linalg.svd(A, full_matrices=True)
+    M = U.conj().T @ G @ Vh.conj().T
+    k = max(m, n)
+    square = np.zeros((k, k), M.dtype)
+    square[:m, :n] = M
+    ratio = np.concatenate([S[r:], np.zeros(k - len(S))])[:, None] / S[:r]
+    lower, upper = square[r:, :r], square[:r, r:].conj().T
+    change = np.zeros_like(square)
+    change[:r, :r] = square[:r, :r]
+    change[r:, :r] = (lower + ratio * upper) / (1 - ratio) / (1 + ratio)
+    change[:r, r:] = ((upper + ratio * lower) / (1 - ratio) / (1 + ratio)).conj().T
+    return U @ change[:m, :n] @ Vh

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch.autograd import Function
-from torch.autograd.function import once_differentiable
 
 from eckart import _derivative
 from eckart._derivative import Dropped, Frame, Kept, Parts, Solver
@@ -103,37 +102,52 @@ def _solver(parts: Parts, frame: Frame, dropped: Dropped | None) -> Solver:
     def solver(E: Array, F: Array) -> tuple[Array, Array]:
         if is_compiled(E):  # which has no second derivatives
             return _derivative.uncoupled(parts, frame, dropped, E, F)
-        fixed = (None,) * 3 if dropped is None else dropped
-        arguments = [*map(constant, frame), *fixed, *map(constant, parts)]
-        x, z = _Solution.apply(E, F, *arguments)
-        if not torch.is_grad_enabled():
-            return x, z
-        # A step of refinement, which adds nothing, but has the derivative of the solution.
-        x, z = constant(x), constant(z)
-        given = _derivative.coupling(parts, frame, x, z)
-        more = _Solution.apply(E - given[0], F - given[1], *arguments)
-        return x + more[0], z + more[1]
+        x, z = _Solution.apply(E, F, *frame, *(dropped or (None, None, None)), *parts)
+        return x, z
 
     return solver
 
 
 class _Solution(_Stackable):
-    """The solution for constant matrices: linear, and its own adjoint."""
+    """The solution of the equation as a function of everything in it."""
 
     @staticmethod
     def forward(E: Array, F: Array, *tensors: Any) -> Any:
         return _derivative.uncoupled(*_sorted(tensors), E, F)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, E: Array, F: Array) -> Any:
-        _, _, *tensors = ctx.saved_tensors
-        return (*_Solution.apply(E, F, *tensors), *(None,) * len(tensors))
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, _, *tensors = inputs
+        ctx.save_for_backward(*output, *tensors)
+        ctx.save_for_forward(*output, *tensors)
 
     @staticmethod
-    def jvp(ctx: Any, E: Array, F: Array, *_: Any) -> Any:
-        _, _, *tensors = ctx.saved_tensors
-        return _Solution.apply(E, F, *tensors)
+    def backward(ctx: Any, *given: Any) -> Any:
+        x, z, *tensors = ctx.saved_tensors
+        parts, frame, dropped = _sorted(tensors)
+        E, F = _solver(parts, frame._replace(core=frame.core.mH), dropped)(*given)
+        _, pulled = torch.func.vjp(_Solution._equation(x, z), *frame, *parts)
+        shares = pulled((-E, -F))
+        return E, F, *shares[:3], None, None, None, *shares[3:]
+
+    @staticmethod
+    def jvp(ctx: Any, E: Array, F: Array, *directions: Any) -> Any:
+        x, z, *tensors = ctx.saved_tensors
+        parts, frame, dropped = _sorted(tensors)
+        held = (*frame, *parts)
+        moved = zip((*directions[:3], *directions[6:]), held, strict=True)
+        along = tuple(torch.zeros_like(tensor) if d is None else d for d, tensor in moved)
+        _, (dE, dF) = torch.func.jvp(_Solution._equation(x, z), held, along)
+        return _solver(parts, frame, dropped)(_less(E, dE), _less(F, dF))
+
+    @staticmethod
+    def _equation(x: Array, z: Array) -> Callable[..., Any]:
+        """Its left-hand sides, as functions of the frame and the parts."""
+        return lambda U, core, Vh, *parts: _derivative.coupling(parts, Frame(U, core, Vh), x, z)
+
+
+def _less(one: Array | None, other: Array) -> Array:
+    return -other if one is None else one - other
 
 
 class _Turn(_Stackable):

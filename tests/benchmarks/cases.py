@@ -18,6 +18,7 @@ class Sizes(NamedTuple):
     stack: tuple[int, int]
     stack_rank: int
     growth: tuple[int, ...]
+    gradients: tuple[int, ...]
     choice: tuple[tuple[int, int], ...]
 
 
@@ -29,6 +30,7 @@ FULL = Sizes(
     stack=(64, 512),
     stack_rank=16,
     growth=(1024, 2048, 4096, 8192),
+    gradients=(1024, 4096),
     choice=(
         *((n, n) for n in (32, 64, 128, 256, 512, 1024)),
         *((1000, 100), (4000, 64), (100, 1000)),
@@ -42,6 +44,7 @@ QUICK = Sizes(
     stack=(8, 64),
     stack_rank=4,
     growth=(256, 512, 1024),
+    gradients=(128, 256),
     choice=((32, 32), (64, 64), (200, 20)),
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cases
+import gradients
 import jax
 import measure
 import numpy as np
@@ -120,6 +121,8 @@ WORKS = {
     "tall": Work("Tall matrices", tall),
     "stack": Work("A stack", stack),
     "growth": Work("Growth with the size", growth),
+    "gradients": Work("Gradients of a truncated reconstruction", gradients.accuracy),
+    "backward": Work("The cost of a gradient", gradients.cost),
     "choice": Work('The choice of `method="auto"`', choice),
 }
 COLUMNS = ["", "time (s)", "unit (s)", "units", "error of S", "excess"]
