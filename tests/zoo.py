@@ -98,7 +98,8 @@ def truncation_derivative(A: Any, S: Any, r: int, G: Any) -> Any:
     k = max(m, n)
     square = np.zeros((k, k), M.dtype)
     square[:m, :n] = M
-    ratio = np.concatenate([S[r:], np.zeros(k - len(S))])[:, None] / S[:r]
+    dropped = np.concatenate([S[r:], np.zeros(k - len(S))])[:, None]
+    ratio = np.divide(dropped, S[:r], out=np.zeros((k - r, r)), where=dropped > 0)
     lower, upper = square[r:, :r], square[:r, r:].conj().T
     change = np.zeros_like(square)
     change[:r, :r] = square[:r, :r]

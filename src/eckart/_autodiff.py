@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from eckart._derivative import Dropped, Kept, Parts, split_core
+from eckart._derivative import Kept, Known, Parts, split_core, values
 from eckart._derivative import framed as frame_of
 from eckart._linalg import matmul, root
 from eckart._namespace import Array, has_derivative, is_jax, is_plain, is_torch
@@ -24,7 +24,7 @@ def is_differentiated(parts: Parts) -> bool:
 
 
 def represented(
-    split: str | None, parts: Parts, kept: Kept, dropped: Dropped | None
+    split: str | None, parts: Parts, kept: Kept, dropped: Known | None, spare: Known | None
 ) -> tuple[Array, Array, Array]:
     """The left factor, the singular values and the right factor of a truncation.
 
@@ -34,17 +34,21 @@ def represented(
         Which factor has the singular values; None for neither.
     parts : tuple of array
         The matrix, or two factors of it: with respect to them there is a derivative.
-    kept, dropped
-        Their triplets, as constants; `dropped` is None where they are not known.
+    kept : Kept
+        Its leading triplets, as constants.
+    dropped, spare : tuple of array, optional
+        All its other triplets, or approximations to some of them.
     """
     module = _registry(parts)
     if module is None:
         return _scaled(split, kept)
-    frame = module.framed(parts, frame_of(kept), dropped)
+    frame = frame_of(kept)
+    S = values(frame)
+    frame = module.framed(parts, frame, dropped, spare)
     if split is None:
-        left, S, right = module.turned(frame.core, kept.S)
+        left, S, right = module.turned(frame.core, S)
     else:
-        S, (left, right) = kept.S, split_core(frame, split)
+        left, right = split_core(frame, split)
     return matmul(frame.U, left), S, matmul(right, frame.Vh)
 
 

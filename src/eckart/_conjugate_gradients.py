@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from eckart._linalg import modulus
 from eckart._namespace import (
     Array,
     cast,
@@ -16,15 +17,20 @@ from eckart._namespace import (
     namespace,
 )
 
-# Iterate, residual, direction, the squared norms of the residual's columns, steps taken.
-State: TypeAlias = tuple[Array, Array, Array, Array, Array]
+# Iterate, residual, direction, products and squared norms of the residual's columns, steps taken.
+State: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
 Loop: TypeAlias = Callable[[Callable[[State], Any], Callable[[State], State], State], State]
 
 _STEPS = 500
 
 
 def conjugate_gradients(
-    multiply: Callable[[Array], Array], B: Array, *, tolerance: float, loop: Loop
+    multiply: Callable[[Array], Array],
+    B: Array,
+    *,
+    precondition: Callable[[Array], Array],
+    tolerance: float,
+    loop: Loop,
 ) -> tuple[Array, Array]:
     """Solve a Hermitian positive definite equation for every column of `B`.
 
@@ -33,6 +39,8 @@ def conjugate_gradients(
     multiply : callable
         Multiplies each column by its own matrix, shape (..., m, r) to the same.
     B : array, shape (..., m, r)
+    precondition : callable
+        Multiplies each column by roughly the inverse of its matrix.
     tolerance : float
         Norm of a column's residual over that of the column of `B`, at which it is done.
     loop : callable
@@ -46,8 +54,8 @@ def conjugate_gradients(
 
     Notes
     -----
-    Hestenes and Stiefel [1]_. A column stops alone when it is done, or when rounding has taken the
-    definiteness along its direction.
+    Hestenes and Stiefel [1]_, preconditioned. A column stops alone when it is done, or when
+    rounding has taken the definiteness along its direction.
 
     References
     ----------
@@ -56,7 +64,10 @@ def conjugate_gradients(
     """
     xp = namespace(B)
     floor = 64 * format_of(B).eps
-    start = _products(B, B)
+    size = xp.max(modulus(B), axis=-2, keepdims=True)
+    size = xp.where(size > 0, size, 1.0)
+    R = B / size
+    start = _products(R, R)
     enough = tolerance * tolerance * start
 
     def going(state: State) -> Array:
@@ -64,19 +75,22 @@ def conjugate_gradients(
         return xp.any(squares > enough) & (steps < _STEPS)
 
     def step(state: State) -> State:
-        X, R, P, squares, steps = state
+        X, R, P, products, squares, steps = state
         KP = multiply(P)
         curvature = _products(P, KP)
         active = (squares > enough) & (curvature > floor * _products(P, P))
-        alpha = xp.where(active, squares / xp.where(active, curvature, 1.0), 0.0)
+        alpha = xp.where(active, products / xp.where(active, curvature, 1.0), 0.0)
         X, R = X + cast(alpha, X.dtype) * P, R - cast(alpha, X.dtype) * KP
-        after = xp.where(active, _products(R, R), 0.0)
-        beta = xp.where(active, after / xp.where(active, squares, 1.0), 0.0)
-        return X, R, R + cast(beta, X.dtype) * P, after, steps + 1
+        Z = precondition(R)
+        after = _products(R, Z)
+        beta = xp.where(active, after / xp.where(active, products, 1.0), 0.0)
+        squares = xp.where(active, _products(R, R), 0.0)
+        return X, R, Z + cast(beta, X.dtype) * P, after, squares, steps + 1
 
+    Z = precondition(R)
     steps = xp.zeros((), dtype=xp.int32, device=device(B))
-    X, R, *_ = loop(going, step, (xp.zeros_like(B), B, B, start, steps))
-    return X, xp.sqrt(_products(R, R) / xp.where(start > 0, start, 1.0))
+    X, R, *_ = loop(going, step, (xp.zeros_like(R), R, Z, _products(R, Z), start, steps))
+    return X * size, xp.sqrt(_products(R, R) / xp.where(start > 0, start, 1.0))
 
 
 def repeated(going: Callable[[State], Any], step: Callable[[State], State], state: State) -> State:

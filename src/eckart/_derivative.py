@@ -40,9 +40,9 @@ from eckart._operator import dense, product
 # A matrix: itself, or two factors of it.
 Parts: TypeAlias = tuple[Array, ...]
 
-# The triplets that a truncation drops, zero vectors for those it keeps: with them the equation has
-# a closed form.
-Dropped: TypeAlias = tuple[Array, Array, Array]
+# Triplets that a truncation drops, zero vectors for those it keeps: all of them give the solution in
+# closed form, approximations to some of them a preconditioner.
+Known: TypeAlias = tuple[Array, Array, Array]
 
 # Solves the equation for `x` and `z`.
 Solver: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
@@ -77,6 +77,7 @@ def framed(kept: Kept) -> Frame:
     xp = namespace(U)
     present = xp.any(U != 0, axis=-2)
     tiny = format_of(S).eps ** 2 * _largest(S)
+    tiny = xp.where(tiny * format_of(S).largest > 1, tiny, 0.0)
     return Frame(U, diagonal(xp.where(present & (S == 0), tiny, S), U), Vh)
 
 
@@ -144,7 +145,8 @@ def coupling(parts: Parts, frame: Frame, x: Array, z: Array) -> tuple[Array, Arr
 def uncoupled(
     parts: Parts,
     frame: Frame,
-    dropped: Dropped | None,
+    dropped: Known | None,
+    spare: Known | None,
     E: Array,
     F: Array,
     loop: Loop = repeated,
@@ -160,17 +162,18 @@ def uncoupled(
 
     Without them `z` is eliminated and ``(I - A_ A_^H / s^2) x = E / s + A_ F / s^2`` left to
     conjugate gradients, all columns at once. Their error falls by ``(1 - g) / (1 + g)`` a step,
-    ``g**2 = 1 - (t_1 / s_r)**2``.
+    ``g**2 = 1 - (t_1 / s_r)**2``. Spare triplets precondition them, after which ``t_1`` is nearly
+    the largest of the others.
     """
     S = values(frame)
     inverse = _reciprocal(S)[..., None, :]
     e, f = E * inverse, F * inverse
     if dropped is not None:
         return _by_triplets(S, dropped, e, f)
-    return _by_products(parts, frame, e, f, loop)
+    return _by_products(parts, frame, spare, e, f, loop)
 
 
-def _by_triplets(S: Array, dropped: Dropped, e: Array, f: Array) -> tuple[Array, Array]:
+def _by_triplets(S: Array, dropped: Known, e: Array, f: Array) -> tuple[Array, Array]:
     xp = namespace(S)
     U, T, Vh = dropped
     e_in, f_in = matmul(adjoint(U), e), matmul(Vh, f)
@@ -182,7 +185,9 @@ def _by_triplets(S: Array, dropped: Dropped, e: Array, f: Array) -> tuple[Array,
     return x, f + matmul(adjoint(Vh), (total - difference) / 2 - f_in)
 
 
-def _by_products(parts: Parts, frame: Frame, e: Array, f: Array, loop: Loop) -> tuple[Array, Array]:
+def _by_products(
+    parts: Parts, frame: Frame, spare: Known | None, e: Array, f: Array, loop: Loop
+) -> tuple[Array, Array]:
     U, S, V = frame.U, values(frame), adjoint(frame.Vh)
     if len(parts) == 1:
         operator, power = dense(*parts)
@@ -198,7 +203,11 @@ def _by_products(parts: Parts, frame: Frame, e: Array, f: Array, loop: Loop) -> 
 
     tolerance = format_of(e).eps ** 0.75
     x, residual = conjugate_gradients(
-        lambda X: X - forward(backward(X)), e + forward(f), tolerance=tolerance, loop=loop
+        lambda X: X - forward(backward(X)),
+        e + forward(f),
+        precondition=_preconditioner(S, spare),
+        tolerance=tolerance,
+        loop=loop,
     )
     worst = namespace(e).max(residual) if residual.shape[-1] else None
     if worst is not None and concrete_int(worst > tolerance):
@@ -210,6 +219,18 @@ def unturned(core: Array, S: Array) -> Kept:
     """The SVD of a core that is diagonal."""
     ones = namespace(S).ones_like(S)
     return Kept(diagonal(ones, core), S, diagonal(ones, core))
+
+
+def _preconditioner(S: Array, spare: Known | None) -> Callable[[Array], Array]:
+    """Multiplies by ``1 / (1 - (t / s)**2)`` along the left vectors of spare triplets."""
+    if spare is None:
+        return lambda R: R
+    U, T, _ = spare
+    xp = namespace(S)
+    squares = (T[..., :, None] * _reciprocal(S)[..., None, :]) ** 2
+    room = 1 - squares
+    weights = xp.where(room > 0, squares / xp.where(room > 0, room, 1.0), 0.0)
+    return lambda R: R + matmul(U, weights * matmul(adjoint(U), R))
 
 
 def turn_tangent(direction: Array, turn: Kept, S: Array) -> Kept:

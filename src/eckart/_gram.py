@@ -38,14 +38,16 @@ def gram_values(A: Array) -> Array:
     return root(namespace(G).flip(eigvalsh(G), axis=-1)) / cast(power[..., 0], real_dtype(G))
 
 
-def gram(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | None:
+def gram(
+    A: Array, rules: Rules, *, accuracy: float, seed: int, spare: bool = False
+) -> Triplets | None:
     """Singular triplets of `A` that `rules` keep; None where they are too small for this way.
 
     Parameters
     ----------
     A : array, shape (..., m, n)
     rules : Rules
-    accuracy, seed
+    accuracy, seed, spare
         Not needed: the result is as accurate as the dtype allows.
 
     Notes

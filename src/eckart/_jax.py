@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from eckart import _derivative
-from eckart._derivative import Dropped, Frame, Kept, Parts, Solver
+from eckart._derivative import Frame, Kept, Known, Parts, Solver
 from eckart._namespace import Array, conjugate
 
 
@@ -19,28 +19,28 @@ def constant(array: Array) -> Array:
 
 
 @jax.custom_jvp
-def framed(parts: Parts, frame: Frame, dropped: Dropped | None) -> Frame:
+def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Frame:
     """The frame, given as a constant, as a function of the parts."""
     return frame
 
 
 @framed.defjvp
 def _framed_jvp(primals: Any, tangents: Any) -> tuple[Frame, Frame]:
-    parts, _, dropped = primals
+    parts, _, *known = primals
     frame = framed(*primals)  # as a function again, for derivatives of this derivative
     return frame, _derivative.frame_tangent(
-        parts, tangents[0], frame, _solver(parts, frame, dropped)
+        parts, tangents[0], frame, _solver(parts, frame, *known)
     )
 
 
-def _solver(parts: Parts, frame: Frame, dropped: Dropped | None) -> Solver:
+def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Solver:
     """A solver that JAX differentiates as the inverse of what it solves."""
 
     def multiply(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         return _derivative.coupling(parts, frame, *pair)
 
     def solve(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        return _derivative.uncoupled(parts, frame, dropped, *pair, loop=jax.lax.while_loop)
+        return _derivative.uncoupled(parts, frame, dropped, spare, *pair, loop=jax.lax.while_loop)
 
     def transposed(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
         # The transpose of a Hermitian matrix is its conjugate.

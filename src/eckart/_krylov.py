@@ -47,7 +47,9 @@ _SMALLEST_ERROR = 32.0
 _PROMPT = 12
 
 
-def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | None:
+def krylov(
+    A: Array, rules: Rules, *, accuracy: float, seed: int, spare: bool = False
+) -> Triplets | None:
     """Singular triplets of `A` that `rules` keep; None where the full SVD is the better way.
 
     Parameters
@@ -59,6 +61,8 @@ def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | 
         Largest residual of a triplet, ``norm(A @ v - s * u)`` and its mirror image, over ``S[0]``.
     seed : int
         Of the test matrix.
+    spare : bool
+        Whether the next triplets are of use too, as many and as good as they are.
 
     Notes
     -----
@@ -94,14 +98,19 @@ def krylov(A: Array, rules: Rules, *, accuracy: float, seed: int) -> Triplets | 
     if is_compiled(A):
         return None
     operator, power = dense(A)
-    goal = _Goal(A, rules, power, accuracy)
+    goal = _Goal(A, rules, power, accuracy, spare=spare)
     if rules.error is not None and not _resolved(A, rules.error):
         return None
     if concrete_int(namespace(A).all(power == power)) is None:
         found = _fixed(operator, goal, seed)
     else:
         found = _converged(operator, goal, seed)
-    return None if found is None else found._replace(S=found.S / power[..., 0])
+    if found is None:
+        return None
+    if found.spare is not None:
+        U, S, Vh = found.spare
+        found = found._replace(spare=(U, S / power[..., 0], Vh))
+    return found._replace(S=found.S / power[..., 0])
 
 
 def _resolved(A: Array, error: Any) -> bool:
@@ -152,9 +161,11 @@ def _converged(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
 class _Goal:
     """Which triplets are wanted, and whether a basis has them."""
 
-    def __init__(self, A: Array, rules: Rules, power: Array, accuracy: float) -> None:
+    def __init__(
+        self, A: Array, rules: Rules, power: Array, accuracy: float, *, spare: bool
+    ) -> None:
         xp = namespace(A)
-        self.rules, self.accuracy = rules, accuracy
+        self.rules, self.accuracy, self.spare = rules, accuracy, spare
         self.finite = xp.isfinite(power[..., 0, 0])
         self.factor = power[..., 0]
         self.A, self.power = A, power
@@ -277,7 +288,13 @@ def _triplets(basis: Basis, goal: _Goal) -> Triplets:
     X, S, Yh = svd(R)
     found = None if goal.rules.fixed else concrete_int(namespace(S).max(goal.counts(S)))
     rank = goal.rules.rank if found is None else found
+    rank = S.shape[-1] if rank is None else rank
+    end = min(2 * rank, S.shape[-1]) if goal.spare else rank
+    U, Vh = matmul(Q, X[..., :end]), matmul(Yh[..., :end, :], adjoint(P))
+    others = U[..., rank:], S[..., rank:end], Vh[..., rank:, :]
     S = S[..., :rank]
     return Triplets(
-        matmul(Q, X[..., :rank]), S, matmul(Yh[..., :rank, :], adjoint(P)), goal.rest(S)
+        *(U[..., :rank], S, Vh[..., :rank, :]),
+        rest=goal.rest(S),
+        spare=others if goal.spare else None,
     )

@@ -8,7 +8,7 @@ from typing import Any
 from eckart import _autodiff, _checks
 from eckart._autodiff import constant, is_differentiated, represented
 from eckart._choice import choice, prefers_gram
-from eckart._derivative import Dropped, Kept, Parts
+from eckart._derivative import Kept, Known, Parts
 from eckart._factors import SVD, Factors, LowRank, array_of, checked, parts_of
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
@@ -267,7 +267,7 @@ def _all_triplets(parts: Parts) -> Kept:
     found = svd(*constants) if len(parts) == 1 else thin_svd(constants[0], constants[1], k)
     U, S, Vh = kept = Kept(*found)
     nothing = U[..., k:], S[..., k:], Vh[..., k:, :]
-    return Kept(*represented(None, parts, kept, nothing))
+    return Kept(*represented(None, parts, kept, nothing, None))
 
 
 def _short_side(parts: Parts) -> int:
@@ -288,16 +288,23 @@ def _truncate(
     _checks.one_of("method", method, ("auto", "exact", *METHODS))
     rules = checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape))
     parts = parts_of(A)
-    found = _decompose(tuple(map(constant, parts)), rules, method, accuracy, seed)
+    spare = is_differentiated(parts)
+    found = _decompose(tuple(map(constant, parts)), rules, method, accuracy, seed, spare=spare)
     kept, counts = _kept(A, found, rules, check_finite, 2 if split == "balanced" else 1)
     if split is not None:
         kept = Kept(*_oriented(*kept))
     dropped = _dropped(found, kept.S.shape[-1], counts, parts)
-    return represented(split, parts, kept, dropped)
+    return represented(split, parts, kept, dropped, found.spare)
 
 
 def _decompose(
-    parts: Parts, rules: Rules, method: str, accuracy: float | None, seed: int
+    parts: Parts,
+    rules: Rules,
+    method: str,
+    accuracy: float | None,
+    seed: int,
+    *,
+    spare: bool,
 ) -> Triplets:
     """Triplets by the way asked for, or by the full SVD where that is the better one."""
     accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(parts[0]).eps)))
@@ -308,7 +315,7 @@ def _decompose(
     name = choice(A, rules) if method == "auto" else method
     found = None
     if name in METHODS and 0 not in A.shape:
-        found = METHODS[name](A, rules, accuracy=accuracy, seed=seed)
+        found = METHODS[name](A, rules, accuracy=accuracy, seed=seed, spare=spare)
     if found is None:
         return Triplets(*svd(A))
     if found.residual is not None:
@@ -339,7 +346,7 @@ def _kept(
     return _masked(kept, namespace(S).arange(width, device=device(S)) < counts[..., None]), counts
 
 
-def _dropped(found: Triplets, width: int, counts: Array | None, parts: Parts) -> Dropped | None:
+def _dropped(found: Triplets, width: int, counts: Array | None, parts: Parts) -> Known | None:
     """The other triplets, where all have been found and a derivative may need them."""
     U, S, Vh = found.U, found.S, found.Vh
     inner = min(length for part in parts for length in part.shape[-2:])

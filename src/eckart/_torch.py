@@ -9,7 +9,7 @@ import torch
 from torch.autograd import Function
 
 from eckart import _derivative
-from eckart._derivative import Dropped, Frame, Kept, Parts, Solver
+from eckart._derivative import Frame, Kept, Known, Parts, Solver
 from eckart._namespace import Array, has_derivative, is_compiled
 
 
@@ -18,10 +18,10 @@ def constant(array: Array) -> Array:
     return array.detach()
 
 
-def framed(parts: Parts, frame: Frame, dropped: Dropped | None) -> Frame:
+def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Frame:
     """The frame, given as a constant, as a function of the parts."""
     kind = _Frame if is_compiled(parts[0]) else _ForwardFrame
-    return Frame(*kind.apply(*frame, *(dropped or (None, None, None)), *parts))
+    return Frame(*kind.apply(*_flat(frame, dropped, spare, parts)))
 
 
 def turned(core: Array, S: Array) -> Kept:
@@ -68,13 +68,13 @@ class _Frame(_Stackable):
 
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
-        parts, frame, dropped = _sorted(ctx.saved_tensors)
+        parts, frame, *known = _sorted(ctx.saved_tensors)
         if not is_compiled(frame.U):
-            frame = framed(parts, frame, dropped)  # as a function again, for second derivatives
+            frame = framed(parts, frame, *known)  # as a function again, for second derivatives
         # The core has a derivative that is not Hermitian, though it is.
-        solve = _solver(parts, frame._replace(core=frame.core.mH), dropped)
+        solve = _solver(parts, frame._replace(core=frame.core.mH), *known)
         shares = _derivative.frame_cotangent(parts, Frame(*given), frame, solve)
-        return (*(None,) * 6, *shares)
+        return (*(None,) * 9, *shares)
 
 
 class _ForwardFrame(_Frame):
@@ -82,27 +82,34 @@ class _ForwardFrame(_Frame):
 
     @staticmethod
     def jvp(ctx: Any, *directions: Any) -> Any:
-        parts, frame, dropped = _sorted(ctx.saved_tensors)
-        given = zip(directions[6:], parts, strict=True)
+        parts, frame, *known = _sorted(ctx.saved_tensors)
+        given = zip(directions[9:], parts, strict=True)
         along = tuple(torch.zeros_like(part) if d is None else d for d, part in given)
-        frame = framed(parts, frame, dropped)
-        solve = _solver(parts, frame, dropped)
+        frame = framed(parts, frame, *known)
+        solve = _solver(parts, frame, *known)
         return tuple(_derivative.frame_tangent(parts, along, frame, solve))
 
 
-def _sorted(tensors: Any) -> tuple[Parts, Frame, Dropped | None]:
-    """What was saved, by what it is."""
-    frame, dropped, parts = tensors[:3], tensors[3:6], tensors[6:]
-    return tuple(parts), Frame(*frame), None if dropped[0] is None else tuple(dropped)
+def _flat(frame: Frame, dropped: Known | None, spare: Known | None, parts: Parts) -> list[Any]:
+    """The tensors that a function of them takes."""
+    nothing = (None, None, None)
+    return [*frame, *(dropped or nothing), *(spare or nothing), *parts]
 
 
-def _solver(parts: Parts, frame: Frame, dropped: Dropped | None) -> Solver:
+def _sorted(tensors: Any) -> tuple[Parts, Frame, Known | None, Known | None]:
+    """The same tensors by what they are."""
+    frame, dropped, spare, parts = tensors[:3], tensors[3:6], tensors[6:9], tensors[9:]
+    dropped, spare = (None if known[0] is None else tuple(known) for known in (dropped, spare))
+    return tuple(parts), Frame(*frame), dropped, spare
+
+
+def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Solver:
     """A solver that PyTorch differentiates as the inverse of what it solves."""
 
     def solver(E: Array, F: Array) -> tuple[Array, Array]:
         if is_compiled(E):  # which has no second derivatives
-            return _derivative.uncoupled(parts, frame, dropped, E, F)
-        x, z = _Solution.apply(E, F, *frame, *(dropped or (None, None, None)), *parts)
+            return _derivative.uncoupled(parts, frame, dropped, spare, E, F)
+        x, z = _Solution.apply(E, F, *_flat(frame, dropped, spare, parts))
         return x, z
 
     return solver
@@ -124,21 +131,20 @@ class _Solution(_Stackable):
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
         x, z, *tensors = ctx.saved_tensors
-        parts, frame, dropped = _sorted(tensors)
-        E, F = _solver(parts, frame._replace(core=frame.core.mH), dropped)(*given)
-        _, pulled = torch.func.vjp(_Solution._equation(x, z), *frame, *parts)
-        shares = pulled((-E, -F))
-        return E, F, *shares[:3], None, None, None, *shares[3:]
+        parts, frame, *known = _sorted(tensors)
+        E, F = _solver(parts, frame._replace(core=frame.core.mH), *known)(*given)
+        shares = torch.func.vjp(_Solution._equation(x, z), *frame, *parts)[1]((-E, -F))
+        return E, F, *shares[:3], *(None,) * 6, *shares[3:]
 
     @staticmethod
     def jvp(ctx: Any, E: Array, F: Array, *directions: Any) -> Any:
         x, z, *tensors = ctx.saved_tensors
-        parts, frame, dropped = _sorted(tensors)
+        parts, frame, *known = _sorted(tensors)
         held = (*frame, *parts)
-        moved = zip((*directions[:3], *directions[6:]), held, strict=True)
+        moved = zip((*directions[:3], *directions[9:]), held, strict=True)
         along = tuple(torch.zeros_like(tensor) if d is None else d for d, tensor in moved)
-        _, (dE, dF) = torch.func.jvp(_Solution._equation(x, z), held, along)
-        return _solver(parts, frame, dropped)(_less(E, dE), _less(F, dF))
+        dE, dF = torch.func.jvp(_Solution._equation(x, z), held, along)[1]
+        return _solver(parts, frame, *known)(_less(E, dE), _less(F, dF))
 
     @staticmethod
     def _equation(x: Array, z: Array) -> Callable[..., Any]:

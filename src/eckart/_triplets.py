@@ -16,5 +16,7 @@ class Triplets(NamedTuple):
     # Sum of the squares of all other singular values over S[0]**2; None where there are no others
     # or no rule needs it.
     rest: Array | None = None
+    # Approximations to the next few, where they were asked for.
+    spare: tuple[Array, Array, Array] | None = None
     # Largest residual of a triplet over S[0], where it is above the accuracy asked for.
     residual: float | None = None
