@@ -8,7 +8,7 @@ from types import ModuleType
 from eckart._derivative import Kept, Known, Parts, split_core, values
 from eckart._derivative import framed as frame_of
 from eckart._linalg import matmul, root
-from eckart._namespace import Array, has_derivative, is_jax, is_plain, is_torch
+from eckart._namespace import Array, has_derivative, is_compiled, is_jax, is_plain, is_torch
 
 
 def constant(array: Array) -> Array:
@@ -76,8 +76,16 @@ def _registry(parts: Parts) -> ModuleType | None:
         from eckart import _jax
 
         return _jax
-    if is_torch(parts[0]) and (any(map(has_derivative, parts)) or not all(map(is_plain, parts))):
+    if is_torch(parts[0]) and any(map(_is_watched, parts)):
         from eckart import _torch
 
         return _torch
     return None
+
+
+def _is_watched(part: Array) -> bool:
+    """Whether PyTorch will differentiate `part`, or may do so outside of a ``vmap``.
+
+    Its compiler knows, and does not trace a registered function that has nothing to do.
+    """
+    return has_derivative(part) or not (is_plain(part) or is_compiled(part))
