@@ -40,8 +40,8 @@ from eckart._operator import dense, product
 # A matrix: itself, or two factors of it.
 Parts: TypeAlias = tuple[Array, ...]
 
-# Triplets that a truncation drops, zero vectors for those it keeps: all of them for a closed form of
-# the solution, or approximations to some of them for a preconditioner.
+# Triplets that a truncation drops, zero vectors for those it keeps: all of them for a closed form
+# of the solution, or approximations to some of them for a preconditioner.
 Known: TypeAlias = tuple[Array, Array, Array]
 
 # Solves the equation for `x` and `z`.

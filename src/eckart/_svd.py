@@ -117,6 +117,12 @@ def truncated_svd(
     tolerance drops is exactly zero. Values are not looked at while they are traced: a NaN comes out
     as NaN.
 
+    PyTorch and JAX are given the derivative of the truncation, whatever `method`. The rank that a
+    tolerance finds is a constant of it. A function of ``U @ diag(S) @ Vh``, of ``S`` or of
+    ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones, also
+    where kept ones are equal; there ``V`` changes as the product demands, which is not orthonormal,
+    and a second derivative is NaN. At a tie across the cut, where there is none, it is finite.
+
     Singular values are uncertain by a small multiple of ``max(m, n) * eps * S[0]``; those of a
     matrix given by factors by that of the norms of its factors, multiplied, which is more where
     they cancel.
@@ -187,6 +193,10 @@ def factorize(
     -----
     The two factors store ``r * (m + n)`` numbers instead of ``m * n``: fewer up to the rank
     that `break_even_rank` gives. This is the form of a LoRA adapter [1]_.
+
+    The derivative of the product ``B @ A`` on PyTorch and JAX is the true one wherever the kept
+    singular values are apart from the dropped ones, whether or not any are equal or zero. Those of
+    ``B`` and ``A`` alone depend on how the product is shared between them.
 
     References
     ----------
