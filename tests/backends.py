@@ -116,6 +116,8 @@ class Backend:
         if self.library == "torch":
             return getattr(importlib.import_module("torch.func"), name)
         jax = importlib.import_module("jax")
+        if name == "vmap":
+            return jax.vmap
         return lambda function: jax.jit(getattr(jax, name)(function))
 
     def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:

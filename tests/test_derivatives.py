@@ -446,3 +446,81 @@ def test_half_precision_has_gradients_too(backend, half):
         A, np.linalg.svd(A, compute_uv=False), r, zoo.rounded(W, half)
     )
     assert_within(backend.to_numpy(G), expected, dtype=half, size=7, scale=9)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-40, 1e-310])
+def test_gradients_are_finite_at_values_below_the_normal_range(backend, dtype, value):
+    """A singular value whose reciprocal overflows counts as zero."""
+    array = backend.asarray(np.diag([1.0, value, 0.5]), dtype)
+    xp = backend.xp
+
+    def loss(A):
+        total = eckart.stable_rank(A) + eckart.effective_rank(A)
+        total = total + xp.sum(eckart.singular_values(A))
+        for truncated in truncations(2).values():
+            total = total + xp.sum(xp.abs(truncated(A)) ** 2)
+        return total
+
+    assert np.isfinite(backend.to_numpy(backend.gradient(loss, array))).all()
+
+
+@pytest.mark.needs("double")
+def test_forward_derivative_sees_tangents_of_outer_levels(backend):
+    """Of a matrix that an inner transformation knows nothing of."""
+    A = backend.asarray(np.diag([2.0, 2.0, 1.0, 0.0]), "float64")
+    b = backend.asarray(np.arange(16.0).reshape(4, 4), "float64")
+    grad = backend.transform("grad")
+
+    def inner(A):
+        def loss(b):
+            return backend.xp.sum(b * eckart.reconstruct(eckart.factorize(A, 2))) ** 2
+
+        return grad(loss)(b)
+
+    forward, reverse = (
+        backend.to_numpy(backend.transform(way)(inner)(A)) for way in ("jacfwd", "jacrev")
+    )
+    assert_within(forward, reverse, dtype="float64", size=16, scale=np.max(np.abs(reverse)))
+
+
+@pytest.mark.needs("double")
+@pytest.mark.parametrize("name", ["distinct", "repeated kept", "exact rank"])
+def test_second_derivative_of_the_norm_is_that_of_its_square(backend, name):
+    """``sum(S**2)`` is a quadratic form, whatever is equal or zero; never a wrong number."""
+    A, _, _ = case(name, (7, 5), "float64")
+    D = backend.asarray(random((7, 5), "float64"), "float64")
+    grad = backend.transform("grad")
+    gradient_of = grad(lambda A: backend.xp.sum(eckart.singular_values(A) ** 2))
+    array = backend.asarray(A, "float64")
+    second = grad(lambda A: backend.xp.sum(gradient_of(A) * D))(array)
+    second = backend.to_numpy(second)
+    if not np.isnan(second).all():
+        expected = 2 * backend.to_numpy(D)
+        assert_within(second, expected, dtype="float64", size=7, scale=9, units=1e4)
+
+
+@pytest.mark.needs("compile")
+def test_forward_mode_without_gradients_is_right(backend):
+    """A tangent counts under ``torch.no_grad`` as well."""
+    import torch.autograd.forward_ad as forward
+
+    A, S, r = case("repeated kept", (7, 5), "float64")
+    D = random((7, 5), "float64")
+    with forward.dual_level(), backend.xp.no_grad():
+        dual = forward.make_dual(
+            backend.asarray(A, "float64").requires_grad_(), backend.asarray(D, "float64")
+        )
+        result = eckart.reconstruct(eckart.truncated_svd(dual, r))
+        change = backend.to_numpy(forward.unpack_dual(result).tangent)
+    expected = zoo.truncation_derivative(A, S, r, D)
+    assert_within(change, expected, dtype="float64", size=7, scale=9, units=16)
+
+
+@pytest.mark.needs("compile")
+def test_derivative_that_has_not_converged_is_told(backend):
+    """At a tie across the cut, where conjugate gradients find no solution."""
+    S = np.concatenate([[4.0, 3.0, 2.0, 2.0], 1.5 * 0.95 ** np.arange(196.0)])
+    A = backend.asarray(zoo.matrix(S, (220, 200), dtype="float64"), "float64").requires_grad_()
+    truncated = eckart.reconstruct(eckart.factorize(A, 3, method="krylov"))
+    with pytest.warns(RuntimeWarning, match="derivative of the truncation has not converged"):
+        backend.xp.sum(truncated).backward()

@@ -48,7 +48,7 @@ def represented(
     if split is None:
         left, S, right = module.turned(frame.core, S)
     else:
-        left, right = split_core(frame, split)
+        left, right = split_core(frame.core, S, split)
     return matmul(frame.U, left), S, matmul(right, frame.Vh)
 
 

@@ -63,7 +63,7 @@ def conjugate_gradients(
        systems", Journal of Research of the National Bureau of Standards 49, 1952.
     """
     xp = namespace(B)
-    floor = 64 * format_of(B).eps
+    floor = format_of(B).eps ** 0.75
     size = xp.max(modulus(B), axis=-2, keepdims=True)
     size = xp.where(size > 0, size, 1.0)
     R = B / size

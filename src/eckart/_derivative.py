@@ -93,15 +93,16 @@ def diagonal(S: Array, like: Array) -> Array:
     return S[..., None, :] * eye
 
 
-def split_core(frame: Frame, split: str) -> tuple[Array, Array]:
+def split_core(core: Array, S: Array, split: str) -> tuple[Array, Array]:
     """Two factors of the core: it and nothing, on the left or on the right, or square roots.
+
+    `S` are its values as constants.
 
     Notes
     -----
     The root is found by a chord iteration from the one that is known. This changes no value, and
     makes its derivatives right up to one order more with each step.
     """
-    core, S = frame.core, values(frame)
     eye = diagonal(namespace(S).ones_like(S), core)
     if split == "left":
         return core, eye
@@ -114,19 +115,41 @@ def split_core(frame: Frame, split: str) -> tuple[Array, Array]:
     return R, R
 
 
-def frame_tangent(parts: Parts, directions: Parts, frame: Frame, solve: Solver) -> Frame:
-    """How the frame changes along `directions`."""
+def frame_tangent(
+    parts: Parts, directions: Parts, frame: Frame, known: Frame, solve: Solver
+) -> Frame:
+    """How the frame changes along `directions`; `known` is the same as a constant."""
     U, V = frame.U, adjoint(frame.Vh)
     P, Q = along(parts, directions, V), along_adjoint(parts, directions, U)
     x, z = solve(_outside(P, U), _outside(Q, V))
-    return Frame(x, matmul(adjoint(U), P), adjoint(z))
+    trust = _trust(frame, known)
+    return Frame(x * trust, matmul(adjoint(U), P), adjoint(z * trust))
 
 
-def frame_cotangent(parts: Parts, given: Frame, frame: Frame, solve: Solver) -> Parts:
+def frame_cotangent(parts: Parts, given: Frame, frame: Frame, known: Frame, solve: Solver) -> Parts:
     """The adjoint of `frame_tangent`: each part's share of what is `given` for the frame."""
     U, V = frame.U, adjoint(frame.Vh)
-    x, z = solve(_outside(given.U, U), _outside(adjoint(given.Vh), V))
+    trust = _trust(frame, known)
+    x, z = solve(_outside(given.U * trust, U), _outside(adjoint(given.Vh) * trust, V))
     return pulled(parts, matmul(U, given.core) + _outside(x, U), V, U, _outside(z, V))
+
+
+def _trust(frame: Frame, known: Frame) -> Array:
+    """Ones, whose derivative is NaN for values of zero that are kept.
+
+    What their vectors gain from outside has no bounds, and no second derivative.
+    """
+    xp = namespace(known.U)
+    S = values(known)
+    present = xp.any(known.U != 0, axis=-2)
+    zero = present & (S <= _TIE * format_of(S).eps * _largest(S))
+    return 1.0 + _undifferentiable(values(frame) - S, zero)[..., None, :]
+
+
+def _undifferentiable(difference: Array, where: Array) -> Array:
+    """Zeros, like the `difference` of what is the same; `where` it says so with NaN derivatives."""
+    xp = namespace(difference)
+    return xp.where(where, xp.sqrt(xp.where(where, difference * difference, 1.0)), 0.0)
 
 
 def coupling(parts: Parts, frame: Frame, x: Array, z: Array) -> tuple[Array, Array]:
@@ -134,7 +157,8 @@ def coupling(parts: Parts, frame: Frame, x: Array, z: Array) -> tuple[Array, Arr
     U, V = frame.U, adjoint(frame.Vh)
     xp = namespace(U)
     S = values(frame)
-    core = frame.core + diagonal(xp.where(S == 0, xp.ones_like(S), xp.zeros_like(S)), U)
+    alone = _reciprocal(S) == 0
+    core = frame.core + diagonal(xp.where(alone, xp.ones_like(S), xp.zeros_like(S)), U)
     adjoints = tuple(map(adjoint, parts[::-1]))
     return (
         matmul(x, core) - _outside(_applied(parts, _outside(z, V)), U),
@@ -271,9 +295,8 @@ def _turning(S: Array, known: Array) -> tuple[tuple[Array, Array], tuple[Array, 
     merged = tied & ~equal & (column > 0)
     over_total = _reciprocal(row + column)
     over_difference = xp.where(tied, 0.0, 1 / xp.where(tied, 1.0, column - row))
-    zero = (column - known[..., None, :]) ** 2
-    undifferentiable = xp.sqrt(xp.where(merged, zero, 1.0))
-    extra = xp.where(merged, _reciprocal(column) / 2 + undifferentiable, 0.0)
+    extra = xp.where(merged, _reciprocal(column) / 2, 0.0)
+    extra = extra + _undifferentiable((S - known)[..., None, :] + 0 * row, merged)
     plus, minus = (over_difference + over_total) / 2, (over_difference - over_total) / 2
     return (plus, minus), (minus + extra, plus + extra)
 
@@ -302,13 +325,6 @@ def pulled(parts: Parts, P: Array, V: Array, U: Array, Q: Array) -> Parts:
     )
 
 
-def change_of_values(parts: Parts, directions: Parts, triplets: Kept) -> Array:
-    """Change of the singular values alone."""
-    U, _, Vh = triplets
-    P = along(parts, directions, adjoint(Vh))
-    return values(Frame(U, matmul(adjoint(U), P), Vh))
-
-
 def _applied(parts: Parts, X: Array) -> Array:
     for part in parts[::-1]:
         X = matmul(part, X)
@@ -334,6 +350,7 @@ def _largest(S: Array) -> Array:
 
 
 def _reciprocal(S: Array) -> Array:
-    """One over `S`, zero where that is zero."""
+    """One over `S`, zero where that would overflow."""
     xp = namespace(S)
-    return xp.where(S == 0, 0.0, 1 / xp.where(S == 0, 1.0, S))
+    zero = S < 2 / format_of(S).largest
+    return xp.where(zero, 0.0, 1 / xp.where(zero, 1.0, S))

@@ -26,10 +26,10 @@ def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | Non
 
 @framed.defjvp
 def _framed_jvp(primals: Any, tangents: Any) -> tuple[Frame, Frame]:
-    parts, _, *known = primals
+    parts, constants, *known = primals
     frame = framed(*primals)  # as a function again, for derivatives of this derivative
     return frame, _derivative.frame_tangent(
-        parts, tangents[0], frame, _solver(parts, frame, *known)
+        parts, tangents[0], frame, constants, _solver(parts, frame, *known)
     )
 
 
@@ -76,6 +76,5 @@ def spectrum(
 
 @spectrum.defjvp
 def _spectrum_jvp(values: Any, triplets: Any, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (parts,) = primals
-    change = _derivative.change_of_values(parts, tangents[0], triplets(parts))
-    return spectrum(values, triplets, parts), change
+    S, change = jax.jvp(lambda parts: triplets(parts).S, primals, tangents)
+    return S, change

@@ -120,7 +120,7 @@ def conjugate(A: Array) -> Array:
 
 def adjoint(A: Array) -> Array:
     """Conjugate transpose of the last two axes."""
-    return conjugate(namespace(A).matrix_transpose(A))
+    return conjugate(A.mT)
 
 
 def is_strided(array: Array) -> bool:
@@ -173,13 +173,17 @@ def is_compiled(array: Array) -> bool:
 
 
 def has_derivative(array: Array) -> bool:
-    """Whether PyTorch will be asked for a derivative with respect to `array`."""
+    """Whether PyTorch may be asked for a derivative with respect to `array`.
+
+    Within forward differentiation it may be for any array: of a tangent at an outer level of nested
+    transformations, the array itself says nothing.
+    """
     if not array_api_compat.is_torch_array(array):
         return False
     xp = namespace(array)
-    if array.requires_grad:
-        return bool(xp.is_grad_enabled())
-    return xp.autograd.forward_ad.unpack_dual(array).tangent is not None
+    if array.requires_grad and xp.is_grad_enabled():
+        return True
+    return bool(xp.autograd.forward_ad._current_level >= 0)
 
 
 @contextmanager

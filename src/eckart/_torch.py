@@ -68,12 +68,13 @@ class _Frame(_Stackable):
 
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
-        parts, frame, *known = _sorted(ctx.saved_tensors)
+        parts, constants, *known = _sorted(ctx.saved_tensors)
+        frame = constants
         if not is_compiled(frame.U):
             frame = framed(parts, frame, *known)  # as a function again, for second derivatives
         # The core has a derivative that is not Hermitian, though it is.
         solve = _solver(parts, frame._replace(core=frame.core.mH), *known)
-        shares = _derivative.frame_cotangent(parts, Frame(*given), frame, solve)
+        shares = _derivative.frame_cotangent(parts, Frame(*given), frame, constants, solve)
         return (*(None,) * 9, *shares)
 
 
@@ -85,9 +86,9 @@ class _ForwardFrame(_Frame):
         parts, frame, *known = _sorted(ctx.saved_tensors)
         given = zip(directions[9:], parts, strict=True)
         along = tuple(torch.zeros_like(part) if d is None else d for d, part in given)
-        frame = framed(parts, frame, *known)
+        constants, frame = frame, framed(parts, frame, *known)
         solve = _solver(parts, frame, *known)
-        return tuple(_derivative.frame_tangent(parts, along, frame, solve))
+        return tuple(_derivative.frame_tangent(parts, along, frame, constants, solve))
 
 
 def _flat(frame: Frame, dropped: Known | None, spare: Known | None, parts: Parts) -> list[Any]:
