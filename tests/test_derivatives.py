@@ -524,3 +524,12 @@ def test_derivative_that_has_not_converged_is_told(backend):
     truncated = eckart.reconstruct(eckart.factorize(A, 3, method="krylov"))
     with pytest.warns(RuntimeWarning, match="derivative of the truncation has not converged"):
         backend.xp.sum(truncated).backward()
+
+
+@pytest.mark.needs("compile")
+def test_what_is_measured_or_counted_has_no_graph(backend):
+    """`certify` and `matrix_rank` of what requires a gradient cost what they always cost."""
+    A = backend.asarray(case("distinct", (7, 5), "float64")[0], "float64").requires_grad_()
+    certificate = eckart.certify(A, eckart.truncated_svd(A, 3))
+    arrays = [certificate.error, certificate.spectral_error, certificate.gap, eckart.matrix_rank(A)]
+    assert not any(array.requires_grad for array in arrays)

@@ -6,7 +6,8 @@ import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
-from eckart._factors import SVD, Factors, array_of, checked, pair, parts_of
+from eckart._autodiff import constant
+from eckart._factors import SVD, Factors, array_of, checked, parts_of
 from eckart._golub_kahan import completed, extended, started
 from eckart._linalg import chunks, column_norms, eigvalsh, matmul, qr, squared_norm, svdvals
 from eckart._namespace import (
@@ -193,7 +194,7 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
 
 
 def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Array, Array]]:
-    """The matrix or its two factors, and the triplets of the factors, all in one dtype."""
+    """The matrix or its two factors, and the triplets of the factors, constants of one dtype."""
     checked("factors", factors)
     if isinstance(A, Factors):
         checked("A", A)
@@ -201,9 +202,9 @@ def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Ar
     if not isinstance(A, Factors):
         _checks.matrix("A", A)
     _checks.same_shape("A", A.shape, "factors", factors.shape)
-    parts = parts_of(A)
-    triplets = map(working, factors) if isinstance(factors, SVD) else thin_svd(*pair(factors), 0)
-    U, S, Vh = triplets
+    parts = tuple(map(constant, parts_of(A)))
+    known = [constant(working(part)) for part in factors]
+    U, S, Vh = known if isinstance(factors, SVD) else thin_svd(known[0], known[1], 0)
     dtype = xp.result_type(parts[0].dtype, U.dtype)
     U, Vh = cast(U, dtype), cast(Vh, dtype)
     return tuple(cast(part, dtype) for part in parts), (U, cast(S, real_dtype(U)), Vh)

@@ -50,7 +50,7 @@ def matrix_rank(A: Array | Factors, /, *, rtol: Any = None, atol: Any = None) ->
     >>> int(eckart.matrix_rank(W))
     2
     """
-    S = spectrum(A)
+    S = spectrum(A, counted=True)
     rules = Rules(None, rtol, atol)
     return count(S, checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape)))
 

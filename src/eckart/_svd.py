@@ -255,10 +255,16 @@ def singular_values(A: Array | Factors, /) -> Array:
     return cast(spectrum(A, fitting=True), real_dtype(array_of(A)))
 
 
-def spectrum(A: Array | Factors, *, fitting: bool = False) -> Array:
-    """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked."""
+def spectrum(A: Array | Factors, *, fitting: bool = False, counted: bool = False) -> Array:
+    """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked.
+
+    What is only `counted` needs no derivative.
+    """
     _validate(A)
-    S = _autodiff.spectrum(_all_values, _all_triplets, parts_of(A))
+    parts = parts_of(A)
+    if counted:
+        parts = tuple(map(constant, parts))
+    S = _autodiff.spectrum(_all_values, _all_triplets, parts)
     _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf)
     return S
 
