@@ -77,7 +77,7 @@ def framed(kept: Kept) -> Frame:
     xp = namespace(U)
     present = xp.any(U != 0, axis=-2)
     tiny = format_of(S).eps ** 2 * _largest(S)
-    tiny = xp.where(tiny * format_of(S).largest > 1, tiny, 0.0)
+    tiny = xp.where(tiny * format_of(S).largest > 8, tiny, 0.0)
     return Frame(U, diagonal(xp.where(present & (S == 0), tiny, S), U), Vh)
 
 
@@ -352,5 +352,5 @@ def _largest(S: Array) -> Array:
 def _reciprocal(S: Array) -> Array:
     """One over `S`, zero where that would overflow."""
     xp = namespace(S)
-    zero = S < 2 / format_of(S).largest
+    zero = S < 8 / format_of(S).largest  # a normal number: JAX takes subnormal ones for zero
     return xp.where(zero, 0.0, 1 / xp.where(zero, 1.0, S))
