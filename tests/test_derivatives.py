@@ -533,3 +533,31 @@ def test_what_is_measured_or_counted_has_no_graph(backend):
     certificate = eckart.certify(A, eckart.truncated_svd(A, 3))
     arrays = [certificate.error, certificate.spectral_error, certificate.gap, eckart.matrix_rank(A)]
     assert not any(array.requires_grad for array in arrays)
+
+
+@pytest.mark.needs("compile")
+@pytest.mark.parametrize("complex_", [False, True])
+def test_pytorch_checks_agree(backend, complex_):
+    """`gradcheck` in both modes, batched too, and `gradgradcheck`."""
+    check = backend.xp.autograd
+    dtype = "complex128" if complex_ else "float64"
+    A = backend.asarray(case("distinct", (7, 5), dtype)[0][:4, :3], dtype).requires_grad_()
+    for truncated in truncations(2).values():
+        assert check.gradcheck(
+            truncated, (A,), check_forward_ad=True, check_batched_grad=not complex_
+        )
+        assert check.gradgradcheck(truncated, (A,))
+    assert check.gradcheck(lambda A: tuple(eckart.truncated_svd(A, 2)), (A,))
+
+
+@pytest.mark.needs("jit")
+def test_rematerialised_gradient_is_the_same(backend, dtype):
+    """`jax.checkpoint` computes the truncation again on the way back."""
+    import jax
+
+    A, S, r = case("repeated kept", (7, 5), dtype)
+    W = random((7, 5), dtype)
+    ways = {"checkpointed": jax.checkpoint(truncations(r)["balanced"])}
+    G = gradient(backend, dtype, ways, A, W)
+    expected = zoo.truncation_derivative(A, S, r, W)
+    assert_within(G, expected, dtype=dtype, size=7, scale=9, units=16)
