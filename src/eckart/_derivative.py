@@ -181,8 +181,8 @@ def uncoupled(
     -----
     With the dropped triplets ``(u_i, t_i, v_i)`` it falls apart into two equations in two unknowns
     for each i and j. Where ``t_i`` and ``s_j`` are tied these have no solution, or many: theirs is
-    the one of least norm to the nearest equations that have one. Kept of value zero are given
-    none.
+    the one of least norm to the nearest equations that have one. Triplets of value zero are
+    given none.
 
     Without them `z` is eliminated and ``(I - A_ A_^H / s^2) x = E / s + A_ F / s^2`` left to
     conjugate gradients, all columns at once. Their error falls by ``(1 - g) / (1 + g)`` a step,

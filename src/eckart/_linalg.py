@@ -122,7 +122,8 @@ def eigh(A: Array) -> tuple[Array, Array]:
     """Eigenvalues, ascending, and eigenvectors of a Hermitian matrix.
 
     LAPACK's divide and conquer gives up on some finite matrices, Gram matrices of graded columns
-    among them (https://github.com/numpy/numpy/issues/6002), but not on the same one upside down.
+    among them (https://github.com/numpy/numpy/issues/6002). Turned upside down, all that were met
+    have passed.
     """
     xp = namespace(A)
     try:
