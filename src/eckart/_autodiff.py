@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 from eckart._derivative import Kept, Known, Parts, split_core, values
 from eckart._derivative import framed as frame_of
@@ -39,9 +41,30 @@ def represented(
     dropped, spare : tuple of array, optional
         All its other triplets, or approximations to some of them.
     """
+    factors: tuple[Array, Array, Array] = deferred(
+        partial(_scaled, split), partial(_framed, split), parts, (kept, dropped, spare)
+    )
+    return factors
+
+
+def deferred(
+    plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
+) -> Any:
+    """``differentiable(parts, constants)`` where a derivative is needed, else `plain` of the same.
+
+    JAX decides long after the call, PyTorch before it.
+    """
     module = _registry(parts)
     if module is None:
-        return _scaled(split, kept)
+        return plain(parts, constants)
+    return module.deferred(plain, differentiable, parts, constants)
+
+
+def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:
+    """The factors as functions of the parts."""
+    kept, dropped, spare = constants
+    module = _registry(parts)
+    assert module is not None
     frame = frame_of(kept)
     S = values(frame)
     frame = module.framed(parts, frame, dropped, spare)
@@ -52,22 +75,13 @@ def represented(
     return matmul(frame.U, left), S, matmul(right, frame.Vh)
 
 
-def _scaled(split: str | None, kept: Kept) -> tuple[Array, Array, Array]:
-    """The factors of triplets that have no derivative."""
-    U, S, Vh = kept
+def _scaled(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:
+    """The factors without a derivative."""
+    (U, S, Vh), *_ = constants
     scale = root(S) if split == "balanced" else S
     left = U * scale[..., None, :] if split in ("left", "balanced") else U
     right = scale[..., :, None] * Vh if split in ("right", "balanced") else Vh
     return left, S, right
-
-
-def spectrum(
-    values: Callable[[Parts], Array], triplets: Callable[[Parts], Kept], parts: Parts
-) -> Array:
-    """All singular values, by `values` where no derivative is needed, else by `triplets`."""
-    module = _registry(parts)
-    S: Array = values(parts) if module is None else module.spectrum(values, triplets, parts)
-    return S
 
 
 def _registry(parts: Parts) -> ModuleType | None:

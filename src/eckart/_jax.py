@@ -67,14 +67,14 @@ def _turned_jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def spectrum(
-    values: Callable[[Parts], Array], triplets: Callable[[Parts], Kept], parts: Parts
-) -> Array:
-    """All singular values by `values`, their derivative by `triplets`."""
-    return values(parts)
+def deferred(
+    plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
+) -> Any:
+    """`plain` of the parts and the constants, `differentiable` of them under differentiation."""
+    return plain(parts, constants)
 
 
-@spectrum.defjvp
-def _spectrum_jvp(values: Any, triplets: Any, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    S, change = jax.jvp(lambda parts: triplets(parts).S, primals, tangents)
-    return S, change
+@deferred.defjvp
+def _deferred_jvp(plain: Any, differentiable: Any, primals: Any, tangents: Any) -> Any:
+    parts, constants = primals
+    return jax.jvp(lambda parts: differentiable(parts, constants), (parts,), (tangents[0],))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eckart import _autodiff, _checks
-from eckart._autodiff import constant, is_differentiated, represented
+from eckart import _checks
+from eckart._autodiff import constant, deferred, is_differentiated, represented
 from eckart._choice import choice, prefers_gram
 from eckart._derivative import Kept, Known, Parts
 from eckart._factors import SVD, Factors, LowRank, array_of, checked, parts_of
@@ -264,26 +264,26 @@ def spectrum(A: Array | Factors, *, fitting: bool = False, counted: bool = False
     parts = parts_of(A)
     if counted:
         parts = tuple(map(constant, parts))
-    S = _autodiff.spectrum(_all_values, _all_triplets, parts)
+    S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
     _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf)
     return S
 
 
-def _all_values(parts: Parts) -> Array:
+def _all_values(parts: Parts, _: tuple[()]) -> Array:
     """All singular values of the parts' product."""
     if len(parts) == 2:
         return thin_svdvals(parts[0], parts[1], _short_side(parts))
     return gram_values(*parts) if prefers_gram(*parts) else svdvals(*parts)
 
 
-def _all_triplets(parts: Parts) -> Kept:
-    """All triplets of the parts' product, as functions of the parts."""
+def _all_values_differentiable(parts: Parts, _: tuple[()]) -> Array:
+    """The same from all triplets, which their derivative needs."""
     constants = tuple(map(constant, parts))
     k = _short_side(parts)
     found = svd(*constants) if len(parts) == 1 else thin_svd(constants[0], constants[1], k)
     U, S, Vh = kept = Kept(*found)
     nothing = U[..., k:], S[..., k:], Vh[..., k:, :]
-    return Kept(*represented(None, parts, kept, nothing, None))
+    return represented(None, parts, kept, nothing, None)[1]
 
 
 def _short_side(parts: Parts) -> int:

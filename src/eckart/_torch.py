@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from eckart import _derivative
 from eckart._derivative import Frame, Kept, Known, Parts, Solver
-from eckart._namespace import Array, has_derivative, is_compiled
+from eckart._namespace import Array, is_compiled
 
 
 def constant(array: Array) -> Array:
@@ -30,11 +30,11 @@ def turned(core: Array, S: Array) -> Kept:
     return Kept(*kind.apply(core, S))
 
 
-def spectrum(
-    values: Callable[[Parts], Array], triplets: Callable[[Parts], Kept], parts: Parts
-) -> Array:
-    """All singular values by `values`, or by `triplets` where they need a derivative."""
-    return triplets(parts).S if any(map(has_derivative, parts)) else values(parts)
+def deferred(
+    plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
+) -> Any:
+    """`differentiable` of the parts and the constants: one was asked for, or may have been."""
+    return differentiable(parts, constants)
 
 
 class _Stackable(Function):
