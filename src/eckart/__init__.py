@@ -2,6 +2,7 @@
 
 from eckart._certify import Certificate, certify
 from eckart._factors import SVD, LowRank, add, linear, reconstruct
+from eckart._norms import inner, norm
 from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
 from eckart._svd import factorize, singular_values, truncated_svd
 from eckart._tolerance import hard_threshold, select_rank, truncation_error
@@ -16,8 +17,10 @@ __all__ = [
     "effective_rank",
     "factorize",
     "hard_threshold",
+    "inner",
     "linear",
     "matrix_rank",
+    "norm",
     "reconstruct",
     "select_rank",
     "singular_values",

@@ -190,6 +190,19 @@ def parts_of(A: Array | Factors) -> tuple[Array, ...]:
     return pair(A) if isinstance(A, Factors) else (working(A),)
 
 
+def paired(named: dict[str, Any]) -> tuple[Namespace, list[tuple[Array, Array]], DType]:
+    """Namespace; ``B`` and ``A`` of matrices of one shape, in one dtype; the dtype to return."""
+    terms = [checked(name, term) for name, term in named.items()]
+    xp = _checks.arrays(**{name: term[0] for name, term in named.items()})
+    first = next(iter(named))
+    for name, term in named.items():
+        _checks.same_matrix_shape(first, terms[0].shape, name, term.shape)
+    pairs = [pair(term) for term in terms]
+    given = [array.dtype for term in terms for array in (term[0], term[-1])]
+    computed, returned = _dtypes(xp, [array for both in pairs for array in both], given)
+    return xp, [(cast(B, computed), cast(A, computed)) for B, A in pairs], returned
+
+
 def _operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array], DType]:
     """Namespace; ``B``, ``A`` and the others in the dtype to compute in; the dtype to return."""
     checked("factors", factors)
@@ -343,20 +356,15 @@ def add(*terms: Factors, weights: Sequence[Any] | None = None) -> LowRank:
     """
     if not terms:
         raise TypeError("`add` must have at least one term, got none.")
-    named = {f"terms[{i}]": checked(f"terms[{i}]", term) for i, term in enumerate(terms)}
-    xp = _checks.arrays(**{name: term[0] for name, term in named.items()})
-    for name, term in named.items():
-        _checks.same_matrix_shape("terms[0]", terms[0].shape, name, term.shape)
+    named = {f"terms[{i}]": term for i, term in enumerate(terms)}
+    xp, pairs, returned = paired(named)
     scales = [1.0] * len(terms) if weights is None else [*weights]
     _checks.one_each("weights", len(scales), "terms", len(terms))
-    pairs = [pair(term) for term in terms]
-    given = [array.dtype for term in terms for array in (term[0], term[-1])]
-    computed, returned = _dtypes(xp, [array for both in pairs for array in both], given)
     lefts = [
-        cast(_checks.weight(f"weights[{i}]", scale, B) * B, computed)
+        _checks.weight(f"weights[{i}]", scale, B) * B
         for i, (scale, (B, _)) in enumerate(zip(scales, pairs, strict=True))
     ]
-    rights = [cast(A, computed) for _, A in pairs]
+    rights = [A for _, A in pairs]
     stack: tuple[int, ...] = ()
     for name, array in zip((*named, *named), (*lefts, *rights), strict=True):
         _checks.stacks(name, array.shape[:-2], "the other terms", stack)

@@ -255,17 +255,19 @@ def singular_values(A: Array | Factors, /) -> Array:
     return cast(spectrum(A, fitting=True), real_dtype(array_of(A)))
 
 
-def spectrum(A: Array | Factors, *, fitting: bool = False, counted: bool = False) -> Array:
+def spectrum(
+    A: Array | Factors, *, name: str = "A", fitting: bool = False, counted: bool = False
+) -> Array:
     """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked.
 
     What is only `counted` needs no derivative.
     """
-    _validate(A)
+    _validate(A, name)
     parts = parts_of(A)
     if counted:
         parts = tuple(map(constant, parts))
     S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
-    _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf)
+    _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf, name)
     return S
 
 
@@ -389,12 +391,12 @@ def _masked(triplets: Kept, wanted: Array) -> Kept:
     )
 
 
-def _validate(A: Any) -> None:
+def _validate(A: Any, name: str = "A") -> None:
     if isinstance(A, Factors):
-        checked("A", A)
+        checked(name, A)
     else:
-        _checks.arrays(A=A)
-        _checks.matrix("A", A)
+        _checks.arrays(**{name: A})
+        _checks.matrix(name, A)
 
 
 def _largest(xp: Namespace, counts: Array) -> int | None:
@@ -404,7 +406,9 @@ def _largest(xp: Namespace, counts: Array) -> int | None:
     return concrete_int(xp.max(counts) if counts.ndim > 0 else counts)
 
 
-def _look(A: Array | Factors, S: Array, counts: Array | None, largest: float) -> int | None:
+def _look(
+    A: Array | Factors, S: Array, counts: Array | None, largest: float, name: str = "A"
+) -> int | None:
     """The largest rank in `counts`, None while it is traced, after a look at the matrices.
 
     One wait for the device serves to read the rank and to refuse what is not finite or exceeds
@@ -422,7 +426,7 @@ def _look(A: Array | Factors, S: Array, counts: Array | None, largest: float) ->
         faulty = found == k + 1
     if faulty:
         if concrete_int(xp.any(xp.isnan(S[..., 0]))):
-            _checks.nonfinite("A", A)
+            _checks.nonfinite(name, A)
         _checks.overflow("the largest singular value", A.dtype)
     return found
 

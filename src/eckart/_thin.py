@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eckart._linalg import matmul, modulus, qr, svd, svdvals
+from eckart._linalg import matmul, modulus, qr, root, svd, svdvals
 from eckart._namespace import Array, adjoint, device, namespace
 
 
@@ -29,13 +29,13 @@ def thin_svdvals(B: Array, A: Array, k: int) -> Array:
 
 def _core(B: Array, A: Array) -> tuple[Array, Array, Array]:
     """``Q_left``, ``core`` and ``Q_right`` with ``B @ A = Q_left @ core @ Q_right^H``."""
-    left, right = _balanced(B, A)
+    left, right = balanced(B, A)
     Q_left, R_left = qr(left)
     Q_right, R_right = qr(adjoint(right))
     return Q_left, matmul(R_left, adjoint(R_right)), Q_right
 
 
-def _balanced(B: Array, A: Array) -> tuple[Array, Array]:
+def balanced(B: Array, A: Array) -> tuple[Array, Array]:
     """Factors of the same product, each column of ``B`` as large as its row of ``A``.
 
     Factors of opposite extremes, or graded against each other, would lose to overflow or to
@@ -44,8 +44,8 @@ def _balanced(B: Array, A: Array) -> tuple[Array, Array]:
     xp = namespace(B, A)
     if 0 in B.shape[-2:] or 0 in A.shape[-2:]:
         return B, A
-    columns = xp.sqrt(xp.max(modulus(B), axis=-2, keepdims=True))
-    rows = xp.matrix_transpose(xp.sqrt(xp.max(modulus(A), axis=-1, keepdims=True)))
+    columns = root(xp.max(modulus(B), axis=-2, keepdims=True))
+    rows = xp.matrix_transpose(root(xp.max(modulus(A), axis=-1, keepdims=True)))
     usable = xp.isfinite(columns) & xp.isfinite(rows) & (columns > 0) & (rows > 0)
     columns, rows = xp.where(usable, columns, 1.0), xp.where(usable, rows, 1.0)
     # Not by their quotient, which may be too small for the dtype.
