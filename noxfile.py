@@ -66,7 +66,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and the direction of imports."""
-    install(session, "lint", "cli", "torch", "jax")
+    install(session, "lint", "cli", "torch", "jax", "dask")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("mypy")
@@ -76,7 +76,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation, running every example in it; warnings are errors."""
-    install(session, "docs", "cli", "torch", "jax")
+    install(session, "docs", "cli", "torch", "jax", "dask")
     session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "checkpoint"))
     session.run("python", "-m", "doctest", "README.md")
     session.run(
@@ -100,6 +100,6 @@ def coverage(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure the overhead and the truncated SVD beside its peers, and write docs/benchmarks.md."""
-    install(session, "torch", "jax", "benchmarks")
+    install(session, "torch", "jax", "dask", "benchmarks")
     session.run("python", "tests/benchmarks/overhead.py")
     session.run("python", "tests/benchmarks/truncation.py", *session.posargs)

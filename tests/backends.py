@@ -18,7 +18,7 @@ TABLE: dict[str, dict[str, Any]] = tomllib.loads(PYPROJECT.read_text())["tool"][
     "backends"
 ]
 
-CAPABILITIES = ("half", "double", "grad", "jit", "vmap", "compile", "reflected")
+CAPABILITIES = ("half", "double", "grad", "jit", "vmap", "compile", "reflected", "operators")
 SINGLE, DOUBLE, HALF = ("float32", "complex64"), ("float64", "complex128"), ("float16", "bfloat16")
 
 
@@ -36,8 +36,9 @@ class Backend:
     lacks: frozenset[str]
 
     def dtypes(self) -> tuple[str, ...]:
-        """Names of the dtypes that results are computed in."""
-        return SINGLE if "double" in self.lacks else SINGLE + DOUBLE
+        """Names of the dtypes to test with, among those that results are computed in."""
+        every = SINGLE if "double" in self.lacks else SINGLE + DOUBLE
+        return tuple(TABLE[self.name].get("dtypes", every))
 
     def can(self, capability: str) -> bool:
         """Whether the library has what a test needs."""
@@ -46,8 +47,8 @@ class Backend:
 
     def dtype(self, name: str) -> Any:
         """The library's dtype of this name."""
-        if name == "bfloat16" and self.library == "numpy":
-            return np.dtype(importlib.import_module("ml_dtypes").bfloat16)
+        if name in HALF and self.library in ("numpy", "dask"):
+            return np.dtype(getattr(importlib.import_module("ml_dtypes"), name, name))
         return getattr(self.xp, name)
 
     @property

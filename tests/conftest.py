@@ -48,6 +48,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _belongs(item: pytest.Item, backend: backends.Backend) -> bool:
     if item.get_closest_marker("numpy_only") and backend.name != "numpy":
         return False
+    only = [name for mark in item.iter_markers("only") for name in mark.args]
+    if only and backend.library not in only:
+        return False
     needed = [word for mark in item.iter_markers("needs") for word in mark.args]
     if "half" in getattr(item, "fixturenames", ()):
         needed.append("half")

@@ -14,6 +14,9 @@ from eckart._namespace import format_of, namespace
 from eckart._operator import dense
 from eckart._sketch import gaussian
 
+pytestmark = pytest.mark.needs("operators")
+
+
 M, K, B = 60, 12, 5
 
 

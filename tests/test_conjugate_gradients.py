@@ -1,11 +1,15 @@
 """Conjugate gradients over many columns, with and without a preconditioner."""
 
 import numpy as np
+import pytest
 
 import zoo
 from compare import assert_within
 from eckart import _derivative
 from eckart._conjugate_gradients import conjugate_gradients, repeated
+
+pytestmark = pytest.mark.needs("operators")
+
 
 M, R = 60, 3
 S = np.asarray([2.0, 1.5, 1.1])

@@ -83,7 +83,7 @@ def test_truncation_error_takes_a_rank_a_matrix(backend, real_dtype, xp):
     assert backend.to_numpy(ranks).tolist() == [1, 2]
     error = backend.to_numpy(eckart.truncation_error(array, ranks))
     assert_within(error, [3.0, 1.0], dtype=real_dtype, size=3, scale=4.0)
-    curve = eckart.truncation_error(array[0, :], xp.arange(4, device=array.device))
+    curve = eckart.truncation_error(array[0, :], xp.arange(4, device=backend.device))
     assert_within(
         backend.to_numpy(curve), [5.0, 3.0, 0.0, 0.0], dtype=real_dtype, size=3, scale=5.0
     )
@@ -93,7 +93,7 @@ def test_truncation_error_takes_a_rank_a_matrix(backend, real_dtype, xp):
 def test_ranks_may_be_any_integers(backend, integer, xp):
     """Unsigned and small integers are ranks too."""
     S = backend.asarray(np.asarray([4.0, 3.0, 0.0]), "float32")
-    ranks = xp.asarray(np.asarray([0, 1, 3], dtype="int32"), device=S.device)
+    ranks = xp.asarray(np.asarray([0, 1, 3], dtype="int32"), device=backend.device)
     curve = eckart.truncation_error(S, xp.astype(ranks, getattr(xp, integer)))
     assert_within(backend.to_numpy(curve), [5.0, 3.0, 0.0], dtype="float32", size=3, scale=5.0)
 

@@ -1,8 +1,9 @@
 """Rank, truncated SVD and low-rank factors for the arrays of any library."""
 
+from eckart._arithmetic import add, inner, norm
 from eckart._certify import Certificate, certify
-from eckart._factors import SVD, LowRank, add, linear, reconstruct
-from eckart._norms import inner, norm
+from eckart._factors import SVD, LowRank, linear, reconstruct
+from eckart._operator import Operator, operator
 from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
 from eckart._svd import factorize, singular_values, truncated_svd
 from eckart._tolerance import hard_threshold, select_rank, truncation_error
@@ -11,6 +12,7 @@ __all__ = [
     "SVD",
     "Certificate",
     "LowRank",
+    "Operator",
     "add",
     "break_even_rank",
     "certify",
@@ -21,6 +23,7 @@ __all__ = [
     "linear",
     "matrix_rank",
     "norm",
+    "operator",
     "reconstruct",
     "select_rank",
     "singular_values",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -10,7 +11,16 @@ from typing import Any
 from eckart._derivative import Kept, Known, Parts, split_core, values
 from eckart._derivative import framed as frame_of
 from eckart._linalg import matmul, root
-from eckart._namespace import Array, has_derivative, is_compiled, is_jax, is_plain, is_torch
+from eckart._namespace import (
+    Array,
+    has_derivative,
+    is_compiled,
+    is_jax,
+    is_plain,
+    is_torch,
+    working,
+)
+from eckart._operator import Operator
 
 
 def constant(array: Array) -> Array:
@@ -45,6 +55,25 @@ def represented(
         partial(_scaled, split), partial(_framed, split), parts, (kept, dropped, spare)
     )
     return factors
+
+
+def underivable(operator: Operator) -> Operator:
+    """`operator` in the dtype it is computed in; it refuses to be differentiated."""
+
+    def guarded(multiply: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        def product(X: Array) -> Array:
+            Y = multiply(X)
+            module = _registry((Y,))
+            return Y if module is None else module.underivable(Y)
+
+        return product
+
+    return replace(
+        operator,
+        like=working(constant(operator.like)),
+        matmul=guarded(operator.matmul),
+        rmatmul=guarded(operator.rmatmul),
+    )
 
 
 def deferred(
@@ -86,6 +115,8 @@ def _scaled(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Arr
 
 def _registry(parts: Parts) -> ModuleType | None:
     """The module that registers derivatives with the library; None where none will be asked for."""
+    if not parts:
+        return None
     if is_jax(parts[0]) and not all(map(is_plain, parts)):
         from eckart import _jax
 

@@ -6,8 +6,9 @@ import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
-from eckart._autodiff import constant
-from eckart._factors import SVD, Factors, array_of, checked, parts_of
+from eckart._autodiff import constant, underivable
+from eckart._factors import SVD, Factors, array_of, checked, in_memory, parts_of
+from eckart._foreign import taken
 from eckart._golub_kahan import completed, extended, started
 from eckart._linalg import chunks, column_norms, eigvalsh, matmul, qr, squared_norm, svdvals
 from eckart._namespace import (
@@ -18,12 +19,14 @@ from eckart._namespace import (
     device,
     format_of,
     is_complex,
+    is_dask,
     namespace,
     real_dtype,
     widest,
     working,
 )
-from eckart._operator import Operator, dense, difference, product
+from eckart._operator import Operator, combination, dense, energy, formed, product, scaled
+from eckart._svd import whole
 from eckart._thin import thin_svd, thin_svdvals
 
 # Columns and steps of the iteration that bounds the spectral norm of the remainder, the probability
@@ -75,7 +78,7 @@ class Certificate(NamedTuple):
     gap: Array
 
 
-def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certificate:
+def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0) -> Certificate:
     """Measure how well factors approximate a matrix, and how well they could.
 
     Nothing is taken on trust: not that the factors came from this library, not that they converged,
@@ -83,7 +86,7 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         The matrix. Real or complex, floating point.
     factors : SVD or LowRank
         What shall approximate it, of the same shape. A LowRank is judged by its own singular
@@ -108,7 +111,8 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
     Notes
     -----
     The Frobenius error is that of the remainder itself, formed a few rows at a time and in float64
-    where the library has it, so that it is honest down to the rounding of the factors.
+    where the library has it, so that it is honest down to the rounding of the factors. For a matrix
+    known by its products that takes a product with every column of the identity of its short side.
 
     The bound of the spectral error is the largest Ritz value of the remainder in a block Krylov
     space, raised by what Kuczyński and Woźniakowski [1]_ prove about one random vector: with k
@@ -146,9 +150,14 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
     '10.2470'
     """
     seed = _checks.integer("seed", seed)
+    A = taken("A", A)
+    if is_dask(array_of(A)):
+        A = whole(A)
     parts, (U, S, Vh) = _arguments(A, factors)
     xp = namespace(U)
-    if isinstance(A, Factors):
+    if isinstance(A, Operator):
+        operator, power = scaled(underivable(A))
+    elif isinstance(A, Factors):
         operator = product(*parts)
         power = xp.ones((*A.shape[:-2], 1, 1), dtype=S.dtype, device=device(S))
     else:
@@ -159,11 +168,14 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
         _refuse(A, factors)
     S = S * power[..., 0]
     B = U * S[..., None, :]
-    if isinstance(A, Factors):
+    remainder = combination((operator, product(B, Vh)), (1.0, -1.0))
+    if isinstance(A, Operator):
+        error, norm = xp.sqrt(energy(remainder)), xp.sqrt(energy(operator))
+    elif isinstance(A, Factors):
         error, norm = _norms_thin(parts, B, Vh)
     else:
         error, norm = _norms_dense(parts[0], power, B, Vh)
-    estimate, bound, failure = _spectral_norm(difference(operator, product(B, Vh)), seed)
+    estimate, bound, failure = _spectral_norm(remainder, seed)
     bound = bound + 4 * format_of(U).eps * norm
     spectral = xp.where(bound < error, bound, error)
 
@@ -195,14 +207,13 @@ def certify(A: Array | Factors, factors: Factors, /, *, seed: int = 0) -> Certif
 
 def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Array, Array]]:
     """The matrix or its two factors, and the triplets of the factors, constants of one dtype."""
-    checked("factors", factors)
-    if isinstance(A, Factors):
-        checked("A", A)
+    factors = in_memory(checked("factors", factors))
     xp = _checks.arrays(A=array_of(A), factors=factors[0])
-    if not isinstance(A, Factors):
-        _checks.matrix("A", A)
     _checks.same_shape("A", A.shape, "factors", factors.shape)
-    parts = tuple(map(constant, parts_of(A)))
+    if isinstance(A, Operator):
+        _checks.same_dtype("factors", working(factors[0]).dtype, "A", working(A.like).dtype)
+    like = (working(A.like),) if isinstance(A, Operator) else parts_of(A)
+    parts = tuple(map(constant, like))
     known = [constant(working(part)) for part in factors]
     U, S, Vh = known if isinstance(factors, SVD) else thin_svd(known[0], known[1], 0)
     dtype = xp.result_type(parts[0].dtype, U.dtype)
@@ -212,7 +223,9 @@ def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Ar
 
 def _refuse(A: Any, factors: Any) -> None:
     """Say what is not finite."""
-    for name, value in ("A", A), ("factors", factors):
+    for name, value in ("factors", factors), ("A", A):
+        if isinstance(value, Operator):
+            _checks.nonfinite_products(name)
         arrays = value if isinstance(value, Factors) else (value,)
         if not all(namespace(part).all(namespace(part).isfinite(part)) for part in arrays):
             _checks.nonfinite(name, value)
@@ -255,7 +268,7 @@ def _spectral_norm(operator: Operator, seed: int) -> tuple[Array, Array, float]:
     """An estimate of the spectral norm from below, an upper bound, its failure probability."""
     n = operator.shape[-1]
     if min(operator.shape[-2:]) <= _WIDTH * (_STEPS + 1):
-        norm = _largest(svdvals(_formed(operator)))
+        norm = _largest(svdvals(formed(operator)))
         return norm, norm, 0.0
     basis = started(operator, _WIDTH, seed=seed, stream=_STREAM)
     for _ in range(_STEPS - 1):
@@ -264,14 +277,6 @@ def _spectral_norm(operator: Operator, seed: int) -> tuple[Array, Array, float]:
     dimension = 2 * n if is_complex(operator.like) else n
     root = math.log(1.648 * math.sqrt(dimension) * _FAILURE ** (-1 / _WIDTH)) / (2 * _STEPS - 1)
     return estimate, estimate / math.sqrt(1 - root * root), _FAILURE
-
-
-def _formed(operator: Operator) -> Array:
-    """The matrix itself, or its adjoint, from products with the short side's identity."""
-    m, n = operator.shape[-2:]
-    like = operator.like
-    eye = namespace(like).eye(min(m, n), dtype=like.dtype, device=device(like))
-    return operator.matmul(eye) if n <= m else operator.rmatmul(eye)
 
 
 def _missed(H: Array, outside: Array, spectral: Array) -> Array:

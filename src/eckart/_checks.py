@@ -19,6 +19,7 @@ from eckart._namespace import (
     concrete_int,
     dtype_name,
     is_complex,
+    is_dask,
     is_strided,
     library,
     namespace,
@@ -43,12 +44,12 @@ def _one_library(named: dict[str, Any]) -> Namespace:
     spaces = [_array(name, array) for name, array in named.items()]
     (first, array), *others = named.items()
     for (name, other), space in zip(others, spaces[1:], strict=True):
-        if space is not spaces[0]:
+        if space is not spaces[0] and {library(array), library(other)} != {"numpy", "dask"}:
             raise TypeError(
                 f"`{first}` and `{name}` must be arrays of one library, got {library(array)} and "
                 f"{library(other)}. Convert one of them first, for example with xp.from_dlpack."
             )
-    return spaces[0]
+    return namespace(*named.values())
 
 
 def _array(name: str, array: Any) -> Namespace:
@@ -96,6 +97,15 @@ def matrix(name: str, A: Array) -> None:
     if A.ndim < 2:
         raise ValueError(
             f"`{name}` must be a matrix or a stack of matrices, shape (..., m, n), "
+            f"got shape {tuple(A.shape)}."
+        )
+
+
+def one_matrix(name: str, A: Any) -> None:
+    """Refuse a stack where only one matrix is taken."""
+    if A.ndim != 2:
+        raise ValueError(
+            f"`{name}` must be one matrix, shape (m, n), as it is a {_kind(A)}, "
             f"got shape {tuple(A.shape)}."
         )
 
@@ -164,7 +174,7 @@ def one_each(what: str, number: int, whose: str, of: int) -> None:
         raise ValueError(f"`{what}` must be one for each of the {of} {whose}, got {number}.")
 
 
-def weight(name: str, value: Any, like: Array) -> Any:
+def weight(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any:
     """A weight as a Python number, or as an array that broadcasts with matrices."""
     if isinstance(value, Real):
         return float(value)
@@ -175,8 +185,96 @@ def weight(name: str, value: Any, like: Array) -> Any:
     arrays(**{"the terms": like, name: value})
     if is_complex(value) and not is_complex(like):
         raise TypeError(f"`{name}` must be real for real matrices, got {dtype_name(value.dtype)}.")
-    stacks(name, value.shape, "the terms", like.shape[:-2])
+    stacks(name, value.shape, "the terms", stack)
     return cast(value, like.dtype)[..., None, None]
+
+
+def product(call: str, X: Array, Y: Any, shape: tuple[int, ...]) -> Array:
+    """The result of a product that a caller has given, refused where it is no such thing."""
+    _one_library({"like": X, f"{call}(X)": Y})
+    if tuple(Y.shape) != shape:
+        raise ValueError(
+            f"`{call}(X)` must have shape {shape} for X of shape {tuple(X.shape)}, "
+            f"got shape {tuple(Y.shape)}."
+        )
+    if Y.dtype != X.dtype:
+        raise TypeError(
+            f"`{call}(X)` must have the dtype of X, {dtype_name(X.dtype)}, "
+            f"got {dtype_name(Y.dtype)}. Let `like` have the dtype that it computes in."
+        )
+    return Y
+
+
+def refuse_adjoint(mismatch: float, tolerance: float) -> NoReturn:
+    """Say that two products do not belong to one matrix."""
+    raise ValueError(
+        "`rmatmul` must be the adjoint of `matmul`, so that the inner products of Y with matmul(X) "
+        f"and of rmatmul(Y) with X agree to {tolerance:.2g} of their vectors' norms, but for "
+        f"random X and Y they differ by {mismatch:.2g}. "
+        "Let rmatmul(Y) be the conjugate transpose of the matrix times Y."
+    )
+
+
+def refuse_layout(name: str, batch: int, dense: int) -> NoReturn:
+    """Say that a sparse array of JAX has axes that it does not store sparsely."""
+    raise TypeError(
+        f"`{name}` must be a BCOO with n_batch = 0 and n_dense = 0, got {batch} and {dense}. "
+        "Convert it first, with jax.experimental.sparse.bcoo_update_layout."
+    )
+
+
+def refuse_one_sided(name: str) -> NoReturn:
+    """Say that a linear operator has no product with its adjoint."""
+    raise TypeError(
+        f"`{name}` must be a LinearOperator with products from both sides, got one without its "
+        "adjoint's. Give it rmatvec or rmatmat."
+    )
+
+
+def refuse_derivative() -> NoReturn:
+    """Say that a matrix given by its products has no derivative."""
+    raise TypeError(
+        "`A` must be an array, an SVD or a LowRank for a derivative with respect to it, got a "
+        "matrix that is known by its products. Detach what its products are made of, with its "
+        "method detach on PyTorch or jax.lax.stop_gradient, or give `A` as factors."
+    )
+
+
+def refuse_chunks(name: str, advice: str) -> NoReturn:
+    """Say that an array in chunks is not taken here."""
+    raise TypeError(f"`{name}` must be an array in memory, got a Dask array. {advice}")
+
+
+def known_chunks(name: str, A: Any) -> None:
+    """Refuse a Dask array whose chunks are of unknown sizes."""
+    if any(math.isnan(length) for lengths in A.chunks for length in lengths):
+        raise ValueError(
+            f"`{name}` must have chunks of known sizes, got {A.chunks}. "
+            "Compute them first, with its method compute_chunk_sizes."
+        )
+    if not isinstance(A._meta, np.ndarray):
+        raise TypeError(
+            f"`{name}` must have chunks that are NumPy arrays, got {_kind(A._meta)}. "
+            "Convert them first, for example with its method map_blocks."
+        )
+
+
+def refuse_whole(shape: tuple[int, ...], limit: int) -> NoReturn:
+    """Say that a matrix given by its products is too large to be formed."""
+    raise ValueError(
+        f"`A` must have at most {limit} entries where all singular values are needed, got a matrix "
+        f"of shape {shape}, which is known by its products and has {math.prod(shape)}. "
+        "Ask truncated_svd for a lower rank, or form the matrix first."
+    )
+
+
+def same_dtype(first: str, one: Any, other: str, two: Any) -> None:
+    """Refuse what must have one dtype and does not."""
+    if one != two:
+        raise TypeError(
+            f"`{first}` must have the dtype of `{other}`, {dtype_name(two)}, as that is known by "
+            f"its products, got {dtype_name(one)}. Convert it first, for example with xp.astype."
+        )
 
 
 def refuse_factors(name: str, value: object) -> NoReturn:
@@ -234,6 +332,7 @@ def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any
     xp = arrays(**{"A": like, name: value})
     if is_complex(value):
         raise TypeError(f"`{name}` must be real, got {dtype_name(value.dtype)}.")
+    value = value.compute() if is_dask(value) else value
     stacks(name, value.shape, "A", stack)
     if np.broadcast_shapes(value.shape, stack) != tuple(stack):
         raise ValueError(
@@ -350,6 +449,14 @@ def nonfinite(name: str, A: Any) -> NoReturn:
     raise ArithmeticError(
         f"the singular values of `{name}` came out as NaN although `{name}` is finite: "
         "the library's decomposition did not converge."
+    )
+
+
+def nonfinite_products(name: str) -> NoReturn:
+    """Say that a matrix known by its products is not finite."""
+    raise ValueError(
+        f"`{name}` must be finite, but a product with it has NaN or infinite entries. "
+        "Look for them in what its products are made of."
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 from eckart import _checks
 from eckart._linalg import matmul
-from eckart._namespace import Array, Device, DType, Namespace, cast, device, working
+from eckart._namespace import Array, Device, DType, Namespace, cast, device, is_dask, working
+from eckart._operator import Operator
 
 
 class Factors(tuple[Array, ...]):
@@ -150,8 +150,10 @@ class LowRank(Factors, _Pair):
     __slots__ = ()
 
 
-def array_of(A: Array | Factors) -> Array:
-    """`A` itself, or one of its factors: what has its library, dtype and device."""
+def array_of(A: Any) -> Array:
+    """`A` itself, or an array of what stands for it: it has the library, dtype and device."""
+    if isinstance(A, Operator):
+        return A.like
     return A[0] if isinstance(A, Factors) else A
 
 
@@ -174,6 +176,14 @@ def checked(name: str, factors: Any) -> Factors:
         _checks.stacks(S, fields[S].shape[:-1], left, factors[0].shape[:-2])
         _checks.stacks(S, fields[S].shape[:-1], right, factors[-1].shape[:-2])
     return factors
+
+
+def in_memory(factors: Factors) -> Factors:
+    """`factors` with Dask arrays computed, which are thin."""
+    if not any(map(is_dask, factors)):
+        return factors
+    computed = [part.compute() if is_dask(part) else part for part in factors]
+    return type(factors)(*computed)
 
 
 def pair(factors: Factors) -> tuple[Array, Array]:
@@ -304,73 +314,3 @@ def linear(x: Array, factors: Factors, bias: Array | None = None, /) -> Array:
         _checks.stacks("bias", bias.shape[:-1], "x", result.shape[:-1])
         result = result + shift[0]
     return cast(result, dtype)
-
-
-def add(*terms: Factors, weights: Sequence[Any] | None = None) -> LowRank:
-    """Weighted sum of matrices given by factors, without forming any: the ranks add.
-
-    Parameters
-    ----------
-    *terms : LowRank or SVD
-        Factors of matrices of one shape, for example several LoRA adapters of one layer. Stacks
-        broadcast.
-    weights : sequence of float, optional
-        One number or array of shape (...) a term; ones if left out.
-
-    Returns
-    -------
-    LowRank
-        ``B`` (..., m, R) holds the terms' left factors, each times its weight, side by side, and
-        ``A`` (..., R, n) their right factors above each other, R being the sum of the ranks.
-
-    Raises
-    ------
-    TypeError
-        If there is no term, or one is not a LowRank or SVD, or of another library.
-    ValueError
-        If the shapes differ, or there is not one weight a term.
-
-    See Also
-    --------
-    truncated_svd : Cuts such a sum back to a rank without ever forming it.
-
-    Notes
-    -----
-    Exact but for rounding ``weight * B`` (and the ``U * S`` of an SVD) to the dtype. Where terms
-    cancel, the sum is small beside its factors, and no later decomposition can tell it from their
-    rounding: its singular values are then uncertain by some ``max(m, n) * eps`` of the norms of
-    ``B`` and ``A``, multiplied.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import eckart
-    >>> one = eckart.LowRank(np.ones((3, 1)), np.ones((1, 2)))
-    >>> total = eckart.add(one, one, weights=[2.0, -0.5])
-    >>> total.rank
-    2
-    >>> eckart.reconstruct(total)
-    array([[1.5, 1.5],
-           [1.5, 1.5],
-           [1.5, 1.5]])
-    """
-    if not terms:
-        raise TypeError("`add` must have at least one term, got none.")
-    named = {f"terms[{i}]": term for i, term in enumerate(terms)}
-    xp, pairs, returned = paired(named)
-    scales = [1.0] * len(terms) if weights is None else [*weights]
-    _checks.one_each("weights", len(scales), "terms", len(terms))
-    lefts = [
-        _checks.weight(f"weights[{i}]", scale, B) * B
-        for i, (scale, (B, _)) in enumerate(zip(scales, pairs, strict=True))
-    ]
-    rights = [A for _, A in pairs]
-    stack: tuple[int, ...] = ()
-    for name, array in zip((*named, *named), (*lefts, *rights), strict=True):
-        _checks.stacks(name, array.shape[:-2], "the other terms", stack)
-        stack = np.broadcast_shapes(stack, array.shape[:-2])
-    B, A = (
-        xp.concat([xp.broadcast_to(part, (*stack, *part.shape[-2:])) for part in parts], axis=axis)
-        for parts, axis in ((lefts, -1), (rights, -2))
-    )
-    return LowRank(cast(B, returned), cast(A, returned))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
-from eckart import _derivative
+from eckart import _checks, _derivative
 from eckart._derivative import Frame, Kept, Known, Parts, Solver
 from eckart._namespace import Array, conjugate
 
@@ -16,6 +16,17 @@ from eckart._namespace import Array, conjugate
 def constant(array: Array) -> Array:
     """`array` without a derivative."""
     return jax.lax.stop_gradient(array)
+
+
+@jax.custom_jvp
+def underivable(array: Array) -> Array:
+    """`array`, with respect to which there is no derivative."""
+    return array
+
+
+@underivable.defjvp
+def _underivable_jvp(primals: Any, tangents: Any) -> NoReturn:
+    _checks.refuse_derivative()
 
 
 @jax.custom_jvp

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import functools
-import math
-from typing import Any
 
+from eckart._goal import Goal, is_resolved
 from eckart._golub_kahan import Basis, completed, extended, restarted, started, widened
-from eckart._linalg import chunks, eigh, matmul, squared_norm, svd
+from eckart._linalg import eigh, matmul, svd
 from eckart._namespace import (
     Array,
     adjoint,
     cast,
     concrete_int,
     conjugate,
-    device,
     format_of,
     is_compiled,
     is_complex,
     namespace,
     widest,
 )
-from eckart._operator import Operator, dense
-from eckart._tolerance import Rules, count, unit
+from eckart._operator import Operator, dense, energy, scaled
+from eckart._tolerance import Rules
 from eckart._triplets import Triplets
 
 # Columns of a block. A product with a large matrix costs hardly less with fewer than sixteen
@@ -40,21 +38,15 @@ _STEPS = 100
 # basis may fill before the full SVD is the better way.
 _UNKNOWN, _SHARE = 64, 8
 
-# Smallest relative error, in units of sqrt(eps), that is told from rounding in a sum of squares.
-_SMALLEST_ERROR = 32.0
-
-# Checks before an iteration counts as slow.
-_PROMPT = 12
-
 
 def krylov(
-    A: Array, rules: Rules, *, accuracy: float, seed: int, spare: bool = False
+    A: Array | Operator, rules: Rules, *, accuracy: float, seed: int, spare: bool = False
 ) -> Triplets | None:
     """Singular triplets of `A` that `rules` keep; None where the full SVD is the better way.
 
     Parameters
     ----------
-    A : array, shape (..., m, n)
+    A : array or Operator, shape (..., m, n)
     rules : Rules
         While values are traced, with a rank.
     accuracy : float
@@ -95,16 +87,21 @@ def krylov(
     .. [3] K. Wu and H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue
        problems", SIAM Journal on Matrix Analysis and Applications 22, 2000.
     """
-    if is_compiled(A):
+    like = A.like if isinstance(A, Operator) else A
+    if is_compiled(like):
         return None
-    operator, power = dense(A)
-    goal = _Goal(A, rules, power, accuracy, spare=spare)
-    if rules.error is not None and not _resolved(A, rules.error):
+    if rules.error is not None and not is_resolved(like, rules.error):
         return None
-    if concrete_int(namespace(A).all(power == power)) is None:
-        found = _fixed(operator, goal, seed)
+    operator, power = scaled(A) if isinstance(A, Operator) else dense(A)
+    goal = Goal(
+        *(operator.like, rules, power, accuracy),
+        energy=functools.partial(energy, operator),
+        cheap=operator.squared_norm is not None,
+    )
+    if concrete_int(namespace(like).all(power == power)) is None:
+        found = _fixed(operator, goal, seed, spare=spare)
     else:
-        found = _converged(operator, goal, seed)
+        found = _converged(operator, goal, seed, spare=spare)
     if found is None:
         return None
     if found.spare is not None:
@@ -113,15 +110,7 @@ def krylov(
     return found._replace(S=found.S / power[..., 0])
 
 
-def _resolved(A: Array, error: Any) -> bool:
-    """Whether a sum of squares tells the remainder that `error` allows from rounding."""
-    smallest = _SMALLEST_ERROR * math.sqrt(format_of(A).eps)
-    if isinstance(error, float):
-        return error >= smallest
-    return concrete_int(namespace(error).all(error >= smallest)) != 0
-
-
-def _fixed(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
+def _fixed(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplets | None:
     """Triplets after a fixed number of steps."""
     if goal.rules.rank is None:
         return None
@@ -131,10 +120,10 @@ def _fixed(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
     basis = started(operator, width, seed=seed)
     for _ in range(_DEPTH - 1):
         basis = extended(operator, basis)
-    return _triplets(basis, goal)
+    return _triplets(basis, goal, spare=spare)
 
 
-def _converged(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
+def _converged(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplets | None:
     """Triplets that have converged, or what there is when the patience ends."""
     rank, k = goal.rules.rank, min(operator.shape[-2:])
     width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
@@ -144,8 +133,9 @@ def _converged(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
     basis = started(operator, width, seed=seed)
     for step in range(1, _STEPS):
         if basis.size >= (rank or 0):
-            if goal.reached(basis, step):
-                return _triplets(basis, goal)
+            S, last = _ritz(basis)
+            if goal.reached(S, _residuals(basis, last), basis.width, step):
+                return _triplets(basis, goal, spare=spare)
             if goal.crowded:
                 basis = widened(basis)
         if basis.size + basis.width > most:
@@ -155,106 +145,7 @@ def _converged(operator: Operator, goal: _Goal, seed: int) -> Triplets | None:
             X, S, Yh = svd(basis.L)
             basis = restarted(basis, X[..., :keep], S[..., :keep], Yh[..., :keep, :])
         basis = extended(operator, basis)
-    return _triplets(basis, goal)._replace(residual=goal.residual)
-
-
-class _Goal:
-    """Which triplets are wanted, and whether a basis has them."""
-
-    def __init__(
-        self, A: Array, rules: Rules, power: Array, accuracy: float, *, spare: bool
-    ) -> None:
-        xp = namespace(A)
-        self.rules, self.accuracy, self.spare = rules, accuracy, spare
-        self.finite = xp.isfinite(power[..., 0, 0])
-        self.factor = power[..., 0]
-        self.A, self.power = A, power
-        self.wanted = rules.rank or 0
-        self.crowded = False
-        self.residual = 0.0
-        self._history: list[tuple[Array, Array]] = []  # counts and sums of squares at each check
-        self._patient = 0
-
-    def reached(self, basis: Basis, step: int) -> bool:
-        """Whether the wanted ones of the Ritz triplets after a step have converged."""
-        S, last = _ritz(basis)
-        xp = namespace(S)
-        counts = self.counts(S)
-        each = xp.clip(counts + int(self.rules.judge_zero), max=S.shape[-1])
-        self.wanted = concrete_int(xp.max(each)) or 0
-        kept = xp.arange(S.shape[-1], device=device(S)) < each[..., None]
-        largest = xp.max(xp.where(kept, _residuals(basis, last), 0.0), axis=-1)
-        # The recurrence goes on to fall when rounding has long stopped the residual itself.
-        largest = largest + 2 * format_of(self.A).eps * S[..., 0]
-        converged = largest <= self.accuracy * S[..., 0]
-        known = (counts < S.shape[-1]) | ~self.finite | self.rules.fixed
-        done = concrete_int(xp.all(known & (converged | self._settled(S, each)))) == 1
-        if not done:
-            self.residual = float(xp.max(largest / unit(S)[..., 0]))
-        self.crowded = done and self._crowded(S, kept, basis.width)
-        if self.crowded:
-            self._patient = 2 * step  # what is new shall have as many steps as the first block
-        return done and not self.crowded and step >= self._patient
-
-    def counts(self, S: Array) -> Array:
-        """How many of the Ritz values `S` the rules keep; all, where the matrix is not finite."""
-        return count(S / cast(self.factor, S.dtype), self.rules, self.rest(S))
-
-    @functools.cached_property
-    def energy(self) -> Array:
-        """Sum of the squares of all singular values."""
-        return sum(squared_norm(widest(part * self.power)) for (part,) in chunks(self.A))
-
-    def rest(self, S: Array) -> Array | None:
-        """Sum of the squares of all singular values but `S`, over ``S[0]**2``."""
-        if self.rules.error is None:
-            return None
-        xp = namespace(S)
-        ratios = S / unit(S)
-        rest = self.energy / unit(S)[..., 0] ** 2 - xp.sum(ratios * ratios, axis=-1)
-        return xp.where(rest > 0, rest, 0.0)
-
-    def _settled(self, S: Array, each: Array) -> Array:
-        """Whether what further steps would add to the wanted ones cannot change the error.
-
-        Each step adds less, by about the same factor.
-        """
-        xp = namespace(S)
-        kept = xp.arange(S.shape[-1], device=device(S)) < each[..., None]
-        squares = S * S
-        now = xp.sum(xp.where(kept, squares, 0.0), axis=-1)
-        self._history.append((each, now))
-        if len(self._history) < 3:
-            return now < 0
-        # Two lower bounds of what a truncation drops: the other Ritz values, and the difference to
-        # the norm, which takes a look at the whole matrix and is lost to rounding if it is small.
-        dropped = xp.sum(xp.where(kept, 0.0, squares), axis=-1)
-        if len(self._history) > _PROMPT:
-            difference = self.energy * (1 - 64 * format_of(self.A).eps) - now
-            dropped = xp.where(difference > dropped, difference, dropped)
-        (first, one), (second, two), _ = self._history[-3:]
-        before, gain = (xp.where(rise > 0, rise, 0.0) for rise in (two - one, now - two))
-        ratio = xp.where(before > 0, gain / xp.where(before > 0, before, 1.0), 1.0)
-        ratio = xp.clip(ratio, max=0.95)
-        tolerance = self.accuracy**1.5
-        little = gain * ratio / (1 - ratio) <= 2 * tolerance * dropped
-        # Rounding hides what is less than eps times the sum.
-        visible = format_of(S).eps * now <= tolerance * dropped
-        return (first == each) & (second == each) & little & visible
-
-    def _crowded(self, S: Array, kept: Array, width: int) -> bool:
-        """Whether some wanted value agrees with as many as it could have found copies of itself.
-
-        Not so if they are the smallest wanted ones: more of them would be as small.
-        """
-        xp = namespace(S)
-        if width >= S.shape[-1]:
-            return False
-        smallest = xp.min(xp.where(kept, S, S[..., :1]), axis=-1, keepdims=True)
-        first, last = S[..., : -width + 1], S[..., width - 1 :]
-        margin = 8 * self.accuracy * first
-        agree = (first - last <= margin) & (last - smallest > margin)
-        return concrete_int(xp.any(agree)) == 1
+    return _triplets(basis, goal, spare=spare)._replace(residual=goal.residual)
 
 
 def _ritz(basis: Basis) -> tuple[Array, Array]:
@@ -282,19 +173,19 @@ def _residuals(basis: Basis, last: Array) -> Array:
     return xp.sqrt(xp.where(squares > 0, squares, 0.0))
 
 
-def _triplets(basis: Basis, goal: _Goal) -> Triplets:
+def _triplets(basis: Basis, goal: Goal, *, spare: bool) -> Triplets:
     """The Ritz triplets of a basis that the goal keeps."""
     P, Q, R = completed(basis)
     X, S, Yh = svd(R)
     found = None if goal.rules.fixed else concrete_int(namespace(S).max(goal.counts(S)))
     rank = goal.rules.rank if found is None else found
     rank = S.shape[-1] if rank is None else rank
-    end = min(2 * rank, S.shape[-1]) if goal.spare else rank
+    end = min(2 * rank, S.shape[-1]) if spare else rank
     U, Vh = matmul(Q, X[..., :end]), matmul(Yh[..., :end, :], adjoint(P))
     others = U[..., rank:], S[..., rank:end], Vh[..., rank:, :]
     S = S[..., :rank]
     return Triplets(
         *(U[..., :rank], S, Vh[..., :rank, :]),
         rest=goal.rest(S),
-        spare=others if goal.spare else None,
+        spare=others if spare else None,
     )

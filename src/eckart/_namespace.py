@@ -42,8 +42,13 @@ FORMATS = {
 
 
 def namespace(*arrays: Array) -> Namespace:
-    """The array API namespace that `arrays` share; TypeError if they share none."""
-    return array_api_compat.array_namespace(*arrays)
+    """The array API namespace that `arrays` share; TypeError if they share none.
+
+    NumPy's go along with Dask's, which are made of them.
+    """
+    chunked = [array for array in arrays if array_api_compat.is_dask_array(array)]
+    others = [array for array in arrays if not array_api_compat.is_numpy_array(array)]
+    return array_api_compat.array_namespace(*(others if chunked else arrays))
 
 
 def library(array: Array) -> str:
@@ -152,6 +157,11 @@ def is_torch(array: Array) -> bool:
 def is_jax(array: Array) -> bool:
     """Whether `array` is of JAX, whose compiled functions may be differentiated unseen."""
     return bool(array_api_compat.is_jax_array(array))
+
+
+def is_dask(array: Array) -> bool:
+    """Whether `array` is of Dask, in chunks that are not computed yet."""
+    return bool(array_api_compat.is_dask_array(array))
 
 
 def is_plain(array: Array) -> bool:

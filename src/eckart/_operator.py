@@ -2,20 +2,219 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
-from eckart._linalg import matmul, multiplies_transposed, normalizing_power
-from eckart._namespace import Array, adjoint, namespace
+from eckart import _checks
+from eckart._linalg import (
+    chunks,
+    column_norms,
+    matmul,
+    multiplies_transposed,
+    normalizing_power,
+    squared_norm,
+)
+from eckart._namespace import (
+    Array,
+    Device,
+    DType,
+    adjoint,
+    concrete_int,
+    conjugate,
+    device,
+    format_of,
+    is_dask,
+    namespace,
+    widest,
+    working,
+)
+from eckart._sketch import gaussian
+
+# Columns of the identity in a product that forms a part of a matrix.
+_BLOCK = 64
+
+# Columns that the products of a new operator are tried on: two, as one alone might be squeezed.
+_TRIED = 2
+# Streams of test matrices that no decomposition draws from.
+_STREAM = 2**21
 
 
-class Operator(NamedTuple):
-    """Products with a matrix of `shape`, whose library, dtype and device are those of `like`."""
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """A matrix known by its products from both sides: what `operator` makes, and `add` of others.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the matrix, ``(..., m, n)``.
+    like : array
+        Has the library, the dtype and the device of the matrix.
+    matmul, rmatmul : callable
+        ``matmul(X)`` is the matrix times `X`, (..., n, p), ``rmatmul(X)`` its adjoint times `X`,
+        (..., m, p).
+    squared_norm : callable, optional
+        Gives the sum of the squared moduli of the entries, (...), where that is known more cheaply
+        by products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> weight = np.eye(3)
+    >>> adapter = eckart.LowRank(np.ones((3, 1)), np.ones((1, 3)))
+    >>> adapted = eckart.add(weight, adapter)
+    >>> adapted.shape, adapted @ np.asarray([1.0, 2.0, 3.0])
+    ((3, 3), array([7., 8., 9.]))
+    """
 
     shape: tuple[int, ...]
     like: Array
-    matmul: Callable[[Array], Array]  # X (..., n, p) -> A @ X
-    rmatmul: Callable[[Array], Array]  # X (..., m, p) -> adjoint(A) @ X
+    matmul: Callable[[Array], Array]
+    rmatmul: Callable[[Array], Array]
+    squared_norm: Callable[[], Array] | None = None
+
+    # NumPy would otherwise make an array of objects before it looks for __rmatmul__.
+    __array_ufunc__ = None
+
+    @property
+    def dtype(self) -> DType:
+        """Dtype of the matrix."""
+        return self.like.dtype
+
+    @property
+    def device(self) -> Device:
+        """Where the matrix lives."""
+        return device(self.like)
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse to become an array by the back door."""
+        raise TypeError("an operator has no entries: multiply by the identity to form its matrix.")
+
+    def __matmul__(self, X: Array) -> Array:
+        """The matrix times `X`, shape (n,) or (..., n, p)."""
+        _checks.conformable("operator", self.shape, "X", X.shape)
+        return self.matmul(X[:, None])[..., 0] if X.ndim == 1 else self.matmul(X)
+
+    def __rmatmul__(self, X: Array) -> Array:
+        """`X`, shape (m,) or (..., p, m), times the matrix."""
+        _checks.conformable("X", X.shape, "operator", self.shape)
+        if X.ndim == 1:
+            return conjugate(self.rmatmul(conjugate(X)[:, None])[..., 0])
+        return adjoint(self.rmatmul(adjoint(X)))
+
+
+def operator(
+    shape: Any,
+    matmul: Callable[[Array], Array],
+    rmatmul: Callable[[Array], Array],
+    *,
+    like: Array,
+) -> Operator:
+    """A matrix known by its products from both sides.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the matrix or the stack, ``(..., m, n)``.
+    matmul : callable
+        Takes `X` of shape (..., n, p) and returns the matrix times `X`, (..., m, p).
+    rmatmul : callable
+        Takes `X` of shape (..., m, p) and returns the adjoint of the matrix, which is its conjugate
+        transpose, times `X`, (..., n, p).
+    like : array
+        Any array of the library, the dtype and on the device of the matrix. Products are asked for
+        with arrays like it, of float32 in place of a half precision, and must return such.
+
+    Returns
+    -------
+    Operator
+        It stands for the matrix in `truncated_svd`, `factorize`, `certify`, `add` and wherever else
+        a matrix is taken.
+
+    Raises
+    ------
+    TypeError
+        If `like` is not a floating-point array, or a product not of its library or dtype.
+    ValueError
+        If a product has another shape, or `rmatmul` is not the adjoint of `matmul`.
+
+    Notes
+    -----
+    Both are called once, to compare ``<Y, A X>`` with ``<A^H Y, X>`` for random `X` and `Y`: what
+    is not the adjoint of the other is found out. Values are not compared while they are traced.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> n = 1000
+    >>> weights = 1.0 / np.arange(1.0, n + 1)[:, None]
+    >>> differences = eckart.operator(
+    ...     (n, n),
+    ...     lambda X: weights * (X - np.roll(X, 1, axis=0)),
+    ...     lambda X: weights * X - np.roll(weights * X, -1, axis=0),
+    ...     like=weights,
+    ... )
+    >>> eckart.truncated_svd(differences, 3).Vh.shape
+    (3, 1000)
+    """
+    m, n = _checks.matrix_shape(shape)
+    stack = tuple(shape)[:-2]
+    _checks.arrays(like=like)
+    if is_dask(like):
+        _checks.refuse_chunks("like", "Let it be an array like one of its chunks.")
+
+    def forward(X: Array) -> Array:
+        return _checks.product("matmul", X, matmul(X), (*stack, m, X.shape[-1]))
+
+    def backward(X: Array) -> Array:
+        return _checks.product("rmatmul", X, rmatmul(X), (*stack, n, X.shape[-1]))
+
+    made = Operator((*stack, m, n), like, forward, backward)
+    if 0 not in made.shape:
+        _compare(made)
+    return made
+
+
+def _compare(operator: Operator) -> None:
+    """Refuse products that are not the adjoint of each other."""
+    like = working(operator.like)
+    *stack, m, n = operator.shape
+    xp = namespace(like)
+    X, Y = (
+        xp.broadcast_to(
+            gaussian(length, _TRIED, like=like, seed=0, stream=stream),
+            (*stack, length, _TRIED),
+        )
+        for length, stream in ((n, _STREAM), (m, _STREAM + 1))
+    )
+    AX, AY = operator.matmul(X), operator.rmatmul(Y)
+    if concrete_int(xp.all(xp.isfinite(AX)) & xp.all(xp.isfinite(AY))) != 1:
+        return  # traced, or refused where the values are looked at
+    (AX, one), (AY, other) = ((part, normalizing_power(part)) for part in (AX, AY))
+    power = xp.minimum(one, other)
+    AX, AY = AX * power, AY * power
+    scale = column_norms(AX) * column_norms(Y) + column_norms(AY) * column_norms(X)
+    difference = namespace(X).abs(matmul(adjoint(Y), AX) - matmul(adjoint(AY), X))
+    mismatch = xp.max(difference / xp.where(scale > 0, scale, 1.0))
+    # Above what rounding does to the inner products, below what random ones of large matrices are.
+    tolerance = format_of(like).eps ** (2 / 3)
+    if concrete_int(mismatch > tolerance) == 1:
+        _checks.refuse_adjoint(float(mismatch), tolerance)
+
+
+def stored(A: Array) -> Operator:
+    """The products with an array."""
+    return Operator(
+        A.shape,
+        A,
+        lambda X: matmul(A, X),
+        lambda X: (
+            matmul(adjoint(A), X) if multiplies_transposed(A) else adjoint(matmul(adjoint(X), A))
+        ),
+        lambda: sum(squared_norm(widest(part)) for (part,) in chunks(A)),
+    )
 
 
 def dense(A: Array) -> tuple[Operator, Array]:
@@ -38,7 +237,31 @@ def dense(A: Array) -> tuple[Operator, Array]:
         # What stands between the product and its adjoint keeps JAX from making one of them again.
         return adjoint(xp.where(finite, matmul(adjoint(X), A), 0.0))
 
-    return Operator(A.shape, A, forward, backward), power
+    def energy() -> Array:
+        return sum(squared_norm(widest(part * power)) for (part,) in chunks(A))
+
+    return Operator(A.shape, A, forward, backward, energy), power
+
+
+def scaled(operator: Operator) -> tuple[Operator, Array]:
+    """An operator times a power of two per matrix, and that power, from one product.
+
+    Where the power is NaN, all products are zero.
+    """
+    like = operator.like
+    xp = namespace(like)
+    *stack, _, n = operator.shape
+    probe = gaussian(n, 1, like=like, seed=0, stream=_STREAM)
+    power = normalizing_power(operator.matmul(xp.broadcast_to(probe, (*stack, n, 1))))
+    finite = xp.isfinite(power)
+    factor = xp.where(finite, power, 1.0)
+    known = operator.squared_norm
+    return replace(
+        operator,
+        matmul=lambda X: xp.where(finite, operator.matmul(X * factor), 0.0),
+        rmatmul=lambda X: xp.where(finite, operator.rmatmul(X * factor), 0.0),
+        squared_norm=None if known is None else lambda: known() * power[..., 0, 0] ** 2,
+    ), power
 
 
 def product(B: Array, A: Array) -> Operator:
@@ -51,9 +274,48 @@ def product(B: Array, A: Array) -> Operator:
     )
 
 
-def difference(one: Operator, other: Operator) -> Operator:
-    """`one` minus `other`."""
-    return one._replace(
-        matmul=lambda X: one.matmul(X) - other.matmul(X),
-        rmatmul=lambda X: one.rmatmul(X) - other.rmatmul(X),
-    )
+def combination(terms: Sequence[Operator], weights: Sequence[Any]) -> Operator:
+    """Weighted sum of operators of one shape and dtype; a weight is a number or (..., 1, 1)."""
+    pairs = list(zip(terms, weights, strict=True))
+    conjugates = [
+        weight.conjugate() if isinstance(weight, int | float | complex) else conjugate(weight)
+        for weight in weights
+    ]
+
+    def forward(X: Array) -> Array:
+        return sum(weight * term.matmul(X) for term, weight in pairs)
+
+    def backward(X: Array) -> Array:
+        return sum(w * term.rmatmul(X) for term, w in zip(terms, conjugates, strict=True))
+
+    return replace(terms[0], matmul=forward, rmatmul=backward, squared_norm=None)
+
+
+def energy(operator: Operator) -> Array:
+    """Sum of the squared moduli of the entries, shape (...), by products where it is not known."""
+    if operator.squared_norm is not None:
+        return operator.squared_norm()
+    return sum(squared_norm(widest(part)) for part in _parts(operator))
+
+
+def formed(operator: Operator) -> Array:
+    """The matrix itself."""
+    xp = namespace(operator.like)
+    m, n = operator.shape[-2:]
+    if 0 in operator.shape:
+        return xp.zeros(operator.shape, dtype=operator.like.dtype, device=device(operator.like))
+    whole = xp.concat(list(_parts(operator)), axis=-1)
+    return whole if n <= m else adjoint(whole)
+
+
+def _parts(operator: Operator) -> Iterator[Array]:
+    """Some columns at a time of the matrix, or of its adjoint where that has fewer."""
+    m, n = operator.shape[-2:]
+    like = operator.like
+    xp = namespace(like)
+    multiply = operator.matmul if n <= m else operator.rmatmul
+    short = min(m, n)
+    for start in range(0, short, _BLOCK):
+        width = min(_BLOCK, short - start)
+        eye = xp.eye(short, width, k=-start, dtype=like.dtype, device=device(like))
+        yield multiply(xp.broadcast_to(eye, (*operator.shape[:-2], short, width)))

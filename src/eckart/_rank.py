@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from eckart import _checks
+from eckart._autodiff import underivable
 from eckart._factors import Factors, array_of
+from eckart._foreign import taken
 from eckart._namespace import Array, cast, namespace, real_dtype
-from eckart._svd import spectrum
+from eckart._operator import Operator, energy, scaled
+from eckart._svd import spectrum, truncated_svd
 from eckart._tolerance import Rules, count, unit
 from eckart._tolerance import checked as checked_rules
 
 
-def matrix_rank(A: Array | Factors, /, *, rtol: Any = None, atol: Any = None) -> Array:
+def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any = None) -> Array:
     """Numerical rank: the number of singular values that are not rounding noise.
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
-        Real or complex, floating point.
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
+        As in `singular_values`.
     rtol, atol : float or array, shape (...), optional
         Count ``S > max(atol, rtol * S[0])``; by default ``rtol = max(m, n) * eps`` of the dtype of
         `A` (see Notes) and ``atol = 0``.
@@ -50,17 +53,18 @@ def matrix_rank(A: Array | Factors, /, *, rtol: Any = None, atol: Any = None) ->
     >>> int(eckart.matrix_rank(W))
     2
     """
+    A = taken("A", A)
     S = spectrum(A, counted=True)
     rules = Rules(None, rtol, atol)
     return count(S, checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape)))
 
 
-def stable_rank(A: Array | Factors, /) -> Array:
+def stable_rank(A: Array | Factors | Operator, /) -> Array:
     """Stable rank: squared Frobenius norm over squared spectral norm.
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         Real or complex, floating point.
 
     Returns
@@ -75,6 +79,10 @@ def stable_rank(A: Array | Factors, /) -> Array:
     ValueError
         If `A` has a NaN or an infinity.
 
+    Notes
+    -----
+    A matrix known by its products need not be formed for it.
+
     Examples
     --------
     >>> import numpy as np
@@ -82,18 +90,25 @@ def stable_rank(A: Array | Factors, /) -> Array:
     >>> float(eckart.stable_rank(np.diag([2.0, 1.0, 1.0])))
     1.5
     """
-    S = spectrum(A)
-    ratios = S / unit(S)
-    return cast(namespace(S).sum(ratios * ratios, axis=-1), real_dtype(array_of(A)))
+    A = taken("A", A)
+    if isinstance(A, Operator) and 0 not in A.shape:
+        operator, power = scaled(underivable(A))
+        S = truncated_svd(A, 1).S * power[..., 0]
+        total = energy(operator) / unit(S)[..., 0] ** 2
+    else:
+        S = spectrum(A)
+        ratios = S / unit(S)
+        total = namespace(S).sum(ratios * ratios, axis=-1)
+    return cast(total, real_dtype(array_of(A)))
 
 
-def effective_rank(A: Array | Factors, /) -> Array:
+def effective_rank(A: Array | Factors | Operator, /) -> Array:
     """Effective rank: exponential of the entropy of the normalized singular values.
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
-        Real or complex, floating point.
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
+        As in `singular_values`.
 
     Returns
     -------
@@ -123,6 +138,7 @@ def effective_rank(A: Array | Factors, /) -> Array:
     >>> round(float(eckart.effective_rank(np.eye(4))), 6)
     4.0
     """
+    A = taken("A", A)
     S = spectrum(A)
     xp = namespace(S)
     ratios = S / unit(S)

@@ -6,10 +6,11 @@ import math
 from typing import Any
 
 from eckart import _checks
-from eckart._autodiff import constant, deferred, is_differentiated, represented
+from eckart._autodiff import constant, deferred, is_differentiated, represented, underivable
 from eckart._choice import choice, prefers_gram
 from eckart._derivative import Kept, Known, Parts
-from eckart._factors import SVD, Factors, LowRank, array_of, checked, parts_of
+from eckart._factors import SVD, Factors, LowRank, array_of, parts_of
+from eckart._foreign import taken
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
 from eckart._linalg import svd, svdvals
@@ -22,9 +23,12 @@ from eckart._namespace import (
     device,
     format_of,
     is_complex,
+    is_dask,
     namespace,
     real_dtype,
+    working,
 )
+from eckart._operator import Operator, formed
 from eckart._thin import thin_svd, thin_svdvals
 from eckart._tolerance import Rules, count
 from eckart._tolerance import checked as checked_rules
@@ -34,9 +38,15 @@ from eckart._triplets import Triplets
 # rules, and gives triplets or None. The library's full SVD always is.
 METHODS = {"gram": gram, "krylov": krylov}
 
+# Entries of a matrix known by its products up to which it may be formed: a gigabyte in float64.
+_FORMED = 2**27
+
+# Entries of a Dask array up to which it is read into memory to be decomposed there.
+_READ = 2**23
+
 
 def truncated_svd(
-    A: Array | Factors,
+    A: Array | Factors | Operator,
     /,
     rank: int | None = None,
     *,
@@ -52,9 +62,12 @@ def truncated_svd(
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         Real or complex, floating point; half precision is computed in float32. Factors are
-        decomposed through the QR of their thin matrices, the product is never formed.
+        decomposed through the QR of their thin matrices, the product is never formed. What is
+        known by its products (an `operator`, a sparse array of SciPy, a sparse tensor of PyTorch, a
+        BCOO of JAX, a LinearOperator of SciPy, or an `add` of such with others) goes by
+        ``"krylov"``.
     rank : int, optional
         At most this many triplets, ``0 <= rank <= min(m, n)``; exactly as many if no other rule is
         given.
@@ -92,8 +105,9 @@ def truncated_svd(
     TypeError
         If `A` is not a floating-point array or factors, or `rank` not an integer.
     ValueError
-        If `A` has a NaN or an infinity, `rank` is out of range, a tolerance is negative, or a
-        singular value does not fit the dtype.
+        If `A` has a NaN or an infinity, `rank` is out of range, a tolerance is negative, a singular
+        value does not fit the dtype, or a matrix known by its products would have to be formed and
+        is too large for it.
 
     Warns
     -----
@@ -122,6 +136,12 @@ def truncated_svd(
     ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones, also
     where kept ones are equal; there ``V`` changes as the product demands, which is not orthonormal,
     and a second derivative is NaN. At a tie across the cut, where there is none, it is finite.
+    With respect to a matrix known by its products there is none, and a TypeError where one is asked
+    for.
+
+    A matrix known by its products is formed where the iteration gives way to the full SVD, if it
+    has no more than 2**27 entries. An `error` needs the norm of all entries, which costs as many
+    products as the short side has columns unless the matrix is a sparse one of SciPy or PyTorch.
 
     Singular values are uncertain by a small multiple of ``max(m, n) * eps * S[0]``; those of a
     matrix given by factors by that of the norms of its factors, multiplied, which is more where
@@ -148,13 +168,14 @@ def truncated_svd(
            [0.],
            [0.]])
     """
+    A = taken("A", A)
     rules = Rules(rank, rtol, atol, error)
     U, S, Vh = _oriented(*_truncate(A, rules, method, accuracy, seed, check_finite))
     return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
 
 
 def factorize(
-    A: Array | Factors,
+    A: Array | Factors | Operator,
     /,
     rank: int | None = None,
     *,
@@ -171,7 +192,7 @@ def factorize(
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         As in `truncated_svd`, like every parameter but the last.
     rank, rtol, atol, error, method, accuracy, seed, check_finite
         As in `truncated_svd`.
@@ -213,18 +234,19 @@ def factorize(
     ((4, 1), (1, 3), True)
     """
     _checks.one_of("split", split, ("balanced", "left", "right"))
+    A = taken("A", A)
     rules = Rules(rank, rtol, atol, error)
     B, _, C = _truncate(A, rules, method, accuracy, seed, check_finite, split)
     return LowRank(cast(B, A.dtype), cast(C, A.dtype))
 
 
-def singular_values(A: Array | Factors, /) -> Array:
+def singular_values(A: Array | Factors | Operator, /) -> Array:
     """All singular values of a matrix.
 
     Parameters
     ----------
-    A : array, shape (..., m, n), or SVD, or LowRank
-        Real or complex, floating point.
+    A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
+        Real or complex, floating point. What is known by its products is formed.
 
     Returns
     -------
@@ -236,7 +258,8 @@ def singular_values(A: Array | Factors, /) -> Array:
     TypeError
         If `A` is not a floating-point array or factors.
     ValueError
-        If `A` has a NaN or an infinity, or a singular value does not fit the dtype.
+        If `A` has a NaN or an infinity, a singular value does not fit the dtype, or `A` is known by
+        its products and has more than 2**27 entries.
 
     Notes
     -----
@@ -252,18 +275,21 @@ def singular_values(A: Array | Factors, /) -> Array:
     >>> eckart.singular_values(np.asarray([[3.0, 0.0], [0.0, -4.0], [0.0, 0.0]]))
     array([4., 3.])
     """
+    A = taken("A", A)
     return cast(spectrum(A, fitting=True), real_dtype(array_of(A)))
 
 
 def spectrum(
-    A: Array | Factors, *, name: str = "A", fitting: bool = False, counted: bool = False
+    A: Array | Factors | Operator, *, name: str = "A", fitting: bool = False, counted: bool = False
 ) -> Array:
     """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked.
 
     What is only `counted` needs no derivative.
     """
-    _validate(A, name)
-    parts = parts_of(A)
+    if isinstance(A, Operator) or (is_dask(array_of(A)) and not isinstance(A, Factors)):
+        parts = (whole(A),)
+    else:
+        parts = parts_of(A)
     if counted:
         parts = tuple(map(constant, parts))
     S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
@@ -293,7 +319,7 @@ def _short_side(parts: Parts) -> int:
 
 
 def _truncate(
-    A: Array | Factors,
+    A: Array | Factors | Operator,
     rules: Rules,
     method: str,
     accuracy: float | None,
@@ -302,12 +328,22 @@ def _truncate(
     split: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """The two factors and the singular values that the rules keep, in the dtype computed in."""
-    _validate(A)
     _checks.one_of("method", method, ("auto", "exact", *METHODS))
-    rules = checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape))
-    parts = parts_of(A)
-    spare = is_differentiated(parts)
-    found = _decompose(tuple(map(constant, parts)), rules, method, accuracy, seed, spare=spare)
+    like = array_of(A)
+    rules = checked_rules(rules, like, A.shape, _checks.rank_limit(A.shape))
+    accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(like)).eps)))
+    seed = _checks.integer("seed", seed)
+    parts: Parts = ()
+    if isinstance(A, Operator):
+        found = _decompose_operator(A, rules, method, accuracy, seed)
+    elif is_dask(like) and not isinstance(A, Factors):
+        found = _decompose_chunks(A, rules, method, accuracy, seed)
+    else:
+        parts = parts_of(A)
+        spare = is_differentiated(parts)
+        found = _decompose(tuple(map(constant, parts)), rules, method, accuracy, seed, spare=spare)
+    if found.residual is not None:
+        _checks.warn_of_residual(found.residual, accuracy)
     kept, counts = _kept(A, found, rules, check_finite, 2 if split == "balanced" else 1)
     if split is not None:
         kept = Kept(*_oriented(*kept))
@@ -319,14 +355,12 @@ def _decompose(
     parts: Parts,
     rules: Rules,
     method: str,
-    accuracy: float | None,
+    accuracy: float,
     seed: int,
     *,
     spare: bool,
 ) -> Triplets:
     """Triplets by the way asked for, or by the full SVD where that is the better one."""
-    accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(parts[0]).eps)))
-    seed = _checks.integer("seed", seed)
     if len(parts) == 2:
         return Triplets(*thin_svd(*parts, rank=rules.rank or 0))
     (A,) = parts
@@ -334,15 +368,42 @@ def _decompose(
     found = None
     if name in METHODS and 0 not in A.shape:
         found = METHODS[name](A, rules, accuracy=accuracy, seed=seed, spare=spare)
-    if found is None:
-        return Triplets(*svd(A))
-    if found.residual is not None:
-        _checks.warn_of_residual(found.residual, accuracy)
-    return found
+    return Triplets(*svd(A)) if found is None else found
+
+
+def _decompose_operator(
+    A: Operator, rules: Rules, method: str, accuracy: float, seed: int
+) -> Triplets:
+    """Triplets of a matrix known by its products; if need be, it is formed."""
+    found = None
+    if method in ("auto", "krylov") and 0 not in A.shape:
+        found = krylov(underivable(A), rules, accuracy=accuracy, seed=seed)
+    if found is not None:
+        return found
+    method = "exact" if method == "krylov" else method
+    return _decompose((whole(A),), rules, method, accuracy, seed, spare=False)
+
+
+def _decompose_chunks(A: Array, rules: Rules, method: str, accuracy: float, seed: int) -> Triplets:
+    """Triplets of a Dask array, ``U`` one too; a small one is computed first."""
+    from eckart import _dask
+
+    large = math.prod(A.shape) > _READ or method == "krylov"
+    if large and method in ("auto", "krylov") and A.ndim == 2 and 0 not in A.shape:
+        return _dask.truncation(A, rules, accuracy=accuracy, seed=seed)
+    found = _decompose((whole(A),), rules, method, accuracy, seed, spare=False)
+    return found._replace(U=_dask.chunked(found.U, A))
+
+
+def whole(A: Array | Operator) -> Array:
+    """A matrix that is not in memory entry by entry, formed if that is not too much."""
+    if math.prod(A.shape) > _FORMED:
+        _checks.refuse_whole(A.shape, _FORMED)
+    return formed(underivable(A)) if isinstance(A, Operator) else working(A.compute())
 
 
 def _kept(
-    A: Array | Factors, found: Triplets, rules: Rules, check_finite: bool, power: int
+    A: Array | Factors | Operator, found: Triplets, rules: Rules, check_finite: bool, power: int
 ) -> tuple[Kept, Array | None]:
     """The triplets that the rules keep, exactly zero what they drop of the width of the result.
 
@@ -367,8 +428,9 @@ def _kept(
 def _dropped(found: Triplets, width: int, counts: Array | None, parts: Parts) -> Known | None:
     """The other triplets, where all have been found and a derivative may need them."""
     U, S, Vh = found.U, found.S, found.Vh
-    inner = min(length for part in parts for length in part.shape[-2:])
-    if S.shape[-1] < inner or not is_differentiated(parts):
+    if not is_differentiated(parts):
+        return None
+    if S.shape[-1] < min(length for part in parts for length in part.shape[-2:]):
         return None
     if counts is None:
         return U[..., width:], S[..., width:], Vh[..., width:, :]
@@ -391,14 +453,6 @@ def _masked(triplets: Kept, wanted: Array) -> Kept:
     )
 
 
-def _validate(A: Any, name: str = "A") -> None:
-    if isinstance(A, Factors):
-        checked(name, A)
-    else:
-        _checks.arrays(**{name: A})
-        _checks.matrix(name, A)
-
-
 def _largest(xp: Namespace, counts: Array) -> int | None:
     """The largest rank of a stack; None while it is traced."""
     if 0 in counts.shape:
@@ -407,7 +461,7 @@ def _largest(xp: Namespace, counts: Array) -> int | None:
 
 
 def _look(
-    A: Array | Factors, S: Array, counts: Array | None, largest: float, name: str = "A"
+    A: Array | Factors | Operator, S: Array, counts: Array | None, largest: float, name: str = "A"
 ) -> int | None:
     """The largest rank in `counts`, None while it is traced, after a look at the matrices.
 
@@ -426,6 +480,8 @@ def _look(
         faulty = found == k + 1
     if faulty:
         if concrete_int(xp.any(xp.isnan(S[..., 0]))):
+            if isinstance(A, Operator):
+                _checks.nonfinite_products(name)
             _checks.nonfinite(name, A)
         _checks.overflow("the largest singular value", A.dtype)
     return found
@@ -435,14 +491,24 @@ def _oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
     """The same triplets, the entry of largest modulus in each column of ``U`` real and positive."""
     if 0 in U.shape:
         return U, S, Vh
-    xp = namespace(U)
-    modulus = xp.abs(U)
-    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
-    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
-    pivot = xp.take_along_axis(U, first[..., None, :], axis=-2)
+    pivot = _pivots(U)
+    xp = namespace(pivot)
     if is_complex(U):
         size = xp.abs(pivot)
         phase = xp.where(size > 0, pivot / xp.where(size > 0, size, 1.0), 1.0)
     else:
         phase = xp.where(pivot < 0, -xp.ones_like(pivot), xp.ones_like(pivot))
     return U * conjugate(phase), S, phase[..., 0, :, None] * Vh
+
+
+def _pivots(U: Array) -> Array:
+    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
+    if is_dask(U):
+        from eckart import _dask
+
+        return _dask.pivots(U)
+    xp = namespace(U)
+    modulus = xp.abs(U)
+    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
+    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
+    return xp.take_along_axis(U, first[..., None, :], axis=-2)

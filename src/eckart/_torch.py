@@ -8,13 +8,24 @@ from typing import Any
 import torch
 from torch.autograd import Function
 
-from eckart import _derivative
+from eckart import _checks, _derivative
 from eckart._derivative import Frame, Kept, Known, Parts, Solver
 from eckart._namespace import Array, is_compiled
 
 
 def constant(array: Array) -> Array:
     """`array` without a derivative."""
+    return array.detach()
+
+
+def underivable(array: Array) -> Array:
+    """`array`, with respect to which there is no derivative."""
+    backward = array.requires_grad and torch.is_grad_enabled()
+    if backward or (
+        torch.autograd.forward_ad._current_level >= 0
+        and torch.autograd.forward_ad.unpack_dual(array).tangent is not None
+    ):
+        _checks.refuse_derivative()
     return array.detach()
 
 

@@ -1,0 +1,258 @@
+"""Matrices in chunks, on a disk or on a cluster: what Dask computes, and in how many readings.
+
+Imported only when one of its arrays is met.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import dask.array as da
+import numpy as np
+from dask.base import persist
+from dask.delayed import delayed
+
+from eckart._goal import Goal
+from eckart._lanczos import first_block, lanczos
+from eckart._linalg import (
+    largest_modulus,
+    matmul,
+    normalizing_power,
+    qr,
+    svd,
+    svdvals,
+)
+from eckart._namespace import Array, DType, adjoint, cast, format_of, widest, working
+from eckart._operator import stored
+from eckart._tolerance import Rules
+from eckart._triplets import Triplets
+
+# Results that one task adds up, and entries of a part of a strip that is multiplied at a time.
+_FAN_IN, _PART = 8, 2**22
+
+
+def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
+    """Singular triplets of a Dask array that `rules` keep; ``U`` is one too.
+
+    Parameters
+    ----------
+    A : dask.array.Array, shape (m, n)
+    rules : Rules
+    accuracy, seed
+        As in `krylov`.
+
+    Notes
+    -----
+    Every step of a block Lanczos iteration reads each chunk once: a strip of whole rows, or columns
+    where these are the fewer, is multiplied from both sides while it is in memory. The last reading
+    multiplies it with the right vectors; the QR factorization of that product, which Dask computes
+    in parallel, makes the triplets as exact as the vectors are, and ``U`` orthonormal. ``U`` stays
+    in the memory of the workers.
+    """
+    strips = _Strips(A)
+    P = first_block(min(A.shape), rules, like=np.empty(0, dtype=strips.wide), seed=seed)
+    W = strips.product(P)
+    if not np.all(np.isfinite(strips.power)):
+        return _not_finite(A, 1 if rules.rank is None else rules.rank)
+    goal = Goal(
+        *(np.empty(0, dtype=strips.dtype), rules, strips.power, accuracy),
+        energy=lambda: strips.squared_norm,
+        cheap=True,
+    )
+    V, residual = lanczos(strips, P, W, goal, seed=seed)
+    Q, R = strips.factored(V)
+    X, S, Yh = svd(R)
+    rank = rules.rank if rules.fixed else min(int(goal.counts(S)), S.shape[-1])
+    X, S, Yh = X[:, :rank], S[:rank], Yh[:rank, :]
+    inner = matmul(V, adjoint(Yh))
+    (outer,) = persist((Q @ X).astype(working(np.empty(0, dtype=A.dtype)).dtype))
+    if strips.turned:
+        U, Vh = chunked(inner, A), outer.T.conj()
+    else:
+        U, Vh = outer, adjoint(inner)
+    return Triplets(U, S / strips.power[..., 0], Vh, goal.rest(S), residual=residual)
+
+
+def _not_finite(A: Any, rank: int) -> Triplets:
+    """What stands for the triplets of a matrix with a NaN or an infinity."""
+    U, Vh = (np.zeros(shape, dtype=A.dtype) for shape in ((A.shape[0], rank), (rank, A.shape[1])))
+    return Triplets(chunked(U, A), np.full(rank, np.nan, dtype=U.real.dtype), Vh)
+
+
+def values(A: Any) -> Array:
+    """All singular values of a Dask array, in one reading."""
+    return svdvals(_Strips(A).triangle())
+
+
+def chunked(U: Array, A: Any) -> Any:
+    """A NumPy array with the rows, or the stack, of a Dask array as one in its chunks."""
+    return da.from_array(U, chunks=(*A.chunks[:-1], U.shape[-1]))
+
+
+def pivots(U: Any) -> Array:
+    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
+    modulus = abs(U)
+    tied = modulus >= (1 - 32 * format_of(U).eps) * modulus.max(axis=-2, keepdims=True)
+    first = da.argmax(tied.astype(np.int8), axis=-2)
+    rows = da.arange(U.shape[-2], chunks=(U.chunks[-2],))[:, None]
+    pivot: Array = da.where(rows == first[..., None, :], U, 0).sum(axis=-2, keepdims=True).compute()
+    return pivot
+
+
+class _Sum(NamedTuple):
+    """What strips have found, added up."""
+
+    W: Array  # adjoint(A) @ A @ X
+    squared_norm: Array
+    least: Array  # powers of two that strips were multiplied by, shape (1, 1)
+    most: Array
+
+    @property
+    def power(self) -> Array:
+        """The one that all have to be multiplied by; one if all are zero."""
+        return np.where(np.isinf(self.least), 1.0, self.least).astype(self.W.real.dtype)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the strips were multiplied by different powers."""
+        return bool(np.any(self.most > self.least))
+
+
+class _Strips:
+    """A matrix in strips of whole rows of chunks, or its adjoint in such where it is wide.
+
+    The first `product` also finds its norm and the power of two that it is multiplied by, (1, 1).
+    """
+
+    def __init__(self, A: Any) -> None:
+        self.turned = A.shape[0] < A.shape[1]
+        blocks = A.to_delayed()
+        self.strips = [list(strip) for strip in (blocks.T if self.turned else blocks)]
+        self.rows, self.columns = A.chunks[::-1] if self.turned else A.chunks
+        empty = np.empty((1, 0), dtype=A.dtype)
+        self.dtype = working(empty).dtype
+        self.wide = widest(working(empty)).dtype
+        self.power: Any = None
+        self.squared_norm: Any = None
+
+    @property
+    def eps(self) -> float:
+        """What products are rounded to."""
+        return format_of(np.empty(0, dtype=self.dtype)).eps
+
+    def widen(self) -> bool:
+        """Compute in double precision from now on; False where that is done already."""
+        before, self.dtype = self.dtype, self.wide
+        return bool(before != self.wide)
+
+    def product(self, X: Array) -> Array:
+        """``adjoint(A) @ A @ X``, in one reading."""
+        measured = self.squared_norm is None
+        found: _Sum = self._reduced(
+            *(_both_sides, _added, cast(X, self.dtype), self.power, measured)
+        )
+        mixed = self.power is None and found.is_mixed
+        self.power = found.power if self.power is None else self.power
+        if mixed:
+            return self.product(X)
+        self.squared_norm = found.squared_norm if measured else self.squared_norm
+        return found.W
+
+    def factored(self, V: Array) -> tuple[Any, Array]:
+        """``Q``, a Dask array, and ``R`` of ``A @ V``, in one reading."""
+        columns = delayed(cast(V, self.dtype))
+        parts = [
+            da.from_delayed(
+                delayed(_one_side)(strip, self.turned, columns, self.power),
+                (rows, V.shape[-1]),
+                dtype=self.dtype,
+            )
+            for strip, rows in zip(self.strips, self.rows, strict=True)
+        ]
+        Q, R = persist(*da.linalg.tsqr(da.concatenate(parts, axis=0)))
+        return Q, R.compute()
+
+    def triangle(self) -> Array:
+        """``R`` of the matrix itself, or of its adjoint where that is tall, in one reading."""
+        triangle: Array = self._reduced(_triangle, _retriangulated)
+        return triangle
+
+    def _reduced(
+        self, part: Callable[..., Any], join: Callable[[list[Any]], Any], *arguments: Any
+    ) -> Any:
+        """What a function finds in each strip, joined as in a tree."""
+        shared = [delayed(argument) for argument in arguments]
+        parts = [delayed(part)(strip, self.turned, *shared) for strip in self.strips]
+        while len(parts) > 1:
+            groups = [parts[i : i + _FAN_IN] for i in range(0, len(parts), _FAN_IN)]
+            parts = [delayed(join)(group) for group in groups]
+        return parts[0].compute()
+
+
+def _both_sides(
+    strip: list[Array], turned: bool, X: Array, power: Array | None, measured: bool
+) -> _Sum:
+    """The share of a strip in ``adjoint(A) @ A @ X``, at first with the power that suits it."""
+    least = most = power
+    if power is None:
+        largest = np.max([largest_modulus(working(block)) for block in strip], axis=0)
+        power = normalizing_power(largest)
+        least, most = (np.where(largest == 0, end, power) for end in (np.inf, 0.0))
+    squares = np.zeros(())
+    W = np.zeros(X.shape, dtype=widest(X).dtype)
+    if not np.all(np.isfinite(power)):
+        return _Sum(W, squares, least, most)
+    for pieces in _pieces(strip, turned, X.dtype, power):
+        operators = [(columns, stored(piece)) for columns, piece in pieces]
+        Y = sum(A.matmul(X[columns]) for columns, A in operators)
+        for columns, A in operators:
+            W[columns] += A.rmatmul(Y)
+        if measured:
+            rows = [np.vecdot(piece, piece).real for _, piece in pieces]
+            squares = squares + sum(np.sum(row, dtype=np.float64) for row in rows)
+    return _Sum(W, squares, least, most)
+
+
+def _one_side(strip: list[Array], turned: bool, V: Array, power: Array) -> Array:
+    """The rows of ``A @ V`` that belong to a strip."""
+    return np.concat(
+        [
+            sum(matmul(piece, V[columns]) for columns, piece in pieces)
+            for pieces in _pieces(strip, turned, V.dtype, power)
+        ]
+    )
+
+
+def _triangle(strip: list[Array], turned: bool) -> Array:
+    """``R`` of a strip."""
+    whole = [working(block) for block in strip]
+    return qr(np.concat([adjoint(block) if turned else block for block in whole], axis=-1))[1]
+
+
+def _retriangulated(parts: list[Array]) -> Array:
+    """``R`` of all strips from those of some."""
+    return qr(np.concat(parts))[1]
+
+
+def _added(parts: list[_Sum]) -> _Sum:
+    """What several strips have found."""
+    W, squares, least, most = zip(*parts, strict=True)
+    return _Sum(sum(W), sum(squares), np.minimum.reduce(least), np.maximum.reduce(most))
+
+
+def _pieces(
+    strip: list[Array], turned: bool, dtype: DType, power: Array
+) -> Iterator[list[tuple[slice, Array]]]:
+    """Some rows at a time of a strip times a power of two, in blocks, each with its columns."""
+    blocks = [adjoint(block) if turned else block for block in strip]
+    ends = itertools.accumulate((block.shape[-1] for block in blocks), initial=0)
+    columns = [slice(*bounds) for bounds in itertools.pairwise(ends)]
+    height = blocks[0].shape[0]
+    rows = max(1, _PART // max(1, columns[-1].stop))
+    plain = bool(np.all(power == 1))
+    for start in range(0, height, rows):
+        pieces = [cast(working(block[start : start + rows]), dtype) for block in blocks]
+        scaled = pieces if plain else [piece * cast(power, piece.real.dtype) for piece in pieces]
+        yield list(zip(columns, scaled, strict=True))

@@ -1,0 +1,114 @@
+"""Matrices of other kinds, taken as they are: sparse ones, and SciPy's linear operators.
+
+They are known by where their class comes from, so that no library is imported to know one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from eckart import _checks
+from eckart._factors import Factors, checked, in_memory
+from eckart._linalg import squared_norm
+from eckart._namespace import (
+    Array,
+    conjugate,
+    full_precision,
+    is_dask,
+    is_strided,
+    is_torch,
+    namespace,
+    widest,
+    working,
+)
+from eckart._operator import Operator, operator
+
+
+def taken(name: str, A: Any) -> Any:
+    """`A` as an array, factors or an operator, validated."""
+    if isinstance(A, Operator):
+        return A
+    if isinstance(A, Factors):
+        return in_memory(checked(name, A))
+    for is_kind, operator_of in KINDS:
+        if is_kind(A):
+            _checks.one_matrix(name, A)
+            return operator_of(name, A)
+    _checks.arrays(**{name: A})
+    _checks.matrix(name, A)
+    if is_dask(A):
+        _checks.known_chunks(name, A)
+    return A
+
+
+def _scipy_sparse(name: str, A: Any) -> Operator:
+    """A sparse array or matrix of SciPy, or of CuPy in its likeness."""
+    A = A.tocsr()
+    if not A.has_canonical_format:  # an entry may be the sum of several stored ones
+        A = A.copy()
+        A.sum_duplicates()
+    return _sparse(name, A, A.T, A.data)
+
+
+def _torch_sparse(name: str, A: Any) -> Operator:
+    """A sparse tensor of any layout; by rows, and turned by rows again, its products are fast."""
+    like = namespace(A).zeros(0, dtype=A.dtype, device=A.device)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        A = working(A).to_sparse_csr()
+        transposed = A.transpose(0, 1).to_sparse_csr()
+    return replace(_sparse(name, A, transposed, A.values().detach()), like=like)
+
+
+def _jax_sparse(name: str, A: Any) -> Operator:
+    """A BCOO, which may store an entry in several parts, so that their squares say nothing."""
+    if A.n_batch or A.n_dense:
+        _checks.refuse_layout(name, A.n_batch, A.n_dense)
+    return replace(_sparse(name, A, A.T, A.data), squared_norm=None)
+
+
+def _linear_operator(name: str, A: Any) -> Operator:
+    """What SciPy calls a linear operator."""
+    try:
+        A.rmatmat(np.zeros((A.shape[0], 1), dtype=A.dtype))
+    except (NotImplementedError, TypeError):  # as its way of lacking one differs
+        _checks.refuse_one_sided(name)
+    return operator(A.shape, A.matmat, A.rmatmat, like=np.empty((0, 0), dtype=A.dtype))
+
+
+def _sparse(name: str, A: Any, transposed: Any, values: Array) -> Operator:
+    """A sparse matrix that multiplies arrays, and its transpose; its entries are `values`."""
+    _checks.arrays(**{name: values})
+
+    def forward(X: Array) -> Array:
+        with full_precision(X):
+            return A @ X
+
+    def backward(X: Array) -> Array:
+        with full_precision(X):
+            return conjugate(transposed @ conjugate(X))
+
+    def energy() -> Array:
+        return squared_norm(widest(values[None, :]))
+
+    return Operator(tuple(A.shape), values[:0], forward, backward, energy)
+
+
+def _is_class(A: Any, module: str, name: str) -> bool:
+    """Whether `A` is of a class of this name, or of one derived from it."""
+    return any(
+        kind.__module__.startswith(module) and kind.__name__ == name for kind in type(A).__mro__
+    )
+
+
+KINDS: tuple[tuple[Callable[[Any], bool], Callable[[str, Any], Operator]], ...] = (
+    (lambda A: hasattr(A, "tocsr") and "scipy.sparse" in type(A).__module__, _scipy_sparse),
+    (lambda A: is_torch(A) and not is_strided(A), _torch_sparse),
+    (lambda A: _is_class(A, "jax.experimental.sparse", "BCOO"), _jax_sparse),
+    (lambda A: _is_class(A, "scipy.sparse.linalg", "LinearOperator"), _linear_operator),
+)

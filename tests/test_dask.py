@@ -1,0 +1,213 @@
+"""A matrix in chunks is decomposed as the matrix itself, in a handful of readings."""
+
+import importlib
+import threading
+
+import numpy as np
+import pytest
+
+import eckart
+import zoo
+from compare import EPS, assert_within
+
+pytestmark = pytest.mark.only("dask")
+
+SHAPE, RANK = (400, 90), 6
+S = 0.8 ** np.arange(90.0)
+CHUNKS = {
+    "rows": (100, -1),
+    "columns": (-1, 30),
+    "both": (70, 40),
+    "uneven": ((1, 200, 150, 49), (2, 87, 1)),
+    "one": (-1, -1),
+}
+
+
+class Source:
+    """What Dask reads a matrix from; it counts how often."""
+
+    ndim = 2
+
+    def __init__(self, A):
+        self.A, self.shape, self.dtype = A, A.shape, A.dtype
+        self.entries, self.lock = 0, threading.Lock()
+
+    def __getitem__(self, key):
+        part = self.A[key]
+        with self.lock:
+            self.entries += part.size
+        return part
+
+    @property
+    def readings(self):
+        """How often the whole of it has been read."""
+        return self.entries / self.A.size
+
+
+def chunked(A, chunks):
+    """A Dask array of a NumPy matrix, and its source."""
+    da = importlib.import_module("dask.array")
+    source = Source(A)
+    return da.from_array(source, chunks=chunks), source
+
+
+def matrix(dtype, S=S, shape=SHAPE, scale=1.0):
+    return (scale * zoo.matrix(S, shape, dtype=dtype, seed=1)).astype(dtype)
+
+
+def assert_truncation(factors, A, S, dtype, rank=RANK):
+    """Orthonormal triplets of the truncation of a NumPy matrix."""
+    U, values, Vh = map(np.asarray, factors)
+    size = max(A.shape)
+    assert U.dtype == Vh.dtype == A.dtype
+    for Q in U, Vh.conj().T:
+        assert_within(Q.conj().T @ Q, np.eye(rank), dtype=dtype, size=size)
+    assert_within(values, S[:rank], dtype=dtype, size=size, scale=max(S[0], 1e-30))
+    error = np.linalg.norm(A.astype(np.complex128) - (U * values) @ Vh)
+    best = np.linalg.norm(S[rank:])
+    assert error <= best * (1 + np.sqrt(EPS[dtype])) + size * EPS[dtype] * S[0]
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["tall", "wide"])
+@pytest.mark.parametrize("chunks", CHUNKS)
+def test_truncation_of_chunks_is_that_of_the_matrix(dtype, chunks, turned):
+    """Whatever the chunks are; ``U`` is a Dask array in them, ``S`` and the short side are not."""
+    da = importlib.import_module("dask.array")
+    A = matrix(dtype)
+    array, _ = chunked(A, CHUNKS[chunks])
+    array, A = (array.T, A.T) if turned else (array, A)
+    factors = eckart.truncated_svd(array, RANK, method="krylov")
+    assert_truncation(factors, A, S, dtype)
+    assert isinstance(factors.U, da.Array)
+    assert factors.U.chunks == (array.chunks[0], (RANK,))
+    assert isinstance(factors.S, np.ndarray)
+    assert isinstance(factors.Vh, da.Array if turned else np.ndarray)
+    same = eckart.truncated_svd(A, RANK, method="exact")
+    assert_within(np.asarray(factors.U), same.U, dtype=dtype, size=400, scale=4.0, units=8)
+
+
+@pytest.mark.parametrize("name", zoo.HARD_SPECTRA)
+def test_hard_spectra_are_truncated_as_well(dtype, name):
+    """Flat tails, repeats across the cut, exact ranks below the one asked for, zero."""
+    S = zoo.HARD_SPECTRA[name](300)
+    A = matrix(dtype, S, (500, 300))
+    array, source = chunked(A, (128, -1))
+    factors = eckart.truncated_svd(array, 20, method="krylov")
+    U, values, Vh = map(np.asarray, factors)
+    for Q in U, Vh.conj().T:
+        assert_within(Q.conj().T @ Q, np.eye(20), dtype=dtype, size=500)
+    error = np.linalg.norm(A.astype(np.complex128) - (U * values) @ Vh)
+    best = np.linalg.norm(S[20:])
+    assert error <= best * (1 + np.sqrt(EPS[dtype])) + 500 * EPS[dtype] * max(S[0], 1e-30)
+    assert source.readings < 20
+
+
+def test_each_step_reads_every_chunk_once(dtype):
+    """Both products of a step in one reading, one more for ``U``, none to use it."""
+    S = 1 / np.arange(1.0, 301)
+    A = matrix(dtype, S, (1000, 300))
+    array, source = chunked(A, (128, 80))
+    factors = eckart.truncated_svd(array, 8, method="krylov", accuracy=1e-4)
+    assert source.readings == 4
+    assert_within(factors.S, S[:8], dtype=dtype, size=1000, units=100 if EPS[dtype] < 1e-10 else 1)
+    np.asarray(factors.U)
+    assert source.readings == 4
+
+
+def test_short_side_that_soon_fills_the_space_is_read_twice(dtype):
+    """The whole Gram matrix in one reading, ``U`` in another."""
+    A = matrix(dtype)
+    array, source = chunked(A, (128, -1))
+    assert_truncation(eckart.truncated_svd(array, RANK, method="krylov"), A, S, dtype)
+    assert source.readings == 2
+
+
+@pytest.mark.parametrize(
+    "rules", [{"error": 0.2}, {"rtol": 0.1}, {"rank": 20, "atol": 0.3}], ids=str
+)
+def test_rules_choose_the_rank_of_chunks(dtype, rules):
+    """As they do that of the matrix."""
+    A = matrix(dtype, 0.8 ** np.arange(300.0), (500, 300))
+    array, _ = chunked(A, (128, 80))
+    factors = eckart.truncated_svd(array, method="krylov", **rules)
+    assert factors.rank == eckart.truncated_svd(A, method="exact", **rules).rank
+    assert_truncation(factors, A, 0.8 ** np.arange(300.0), dtype, factors.rank)
+
+
+def test_small_values_are_kept_with_all_their_digits(dtype):
+    """Down to ``eps**(1/3)`` of the largest; single precision turns to double for them."""
+    smallest = EPS[dtype] ** (1 / 3 if EPS[dtype] < 1e-10 else 1 / 2)
+    S = np.concatenate([np.geomspace(1, smallest, 8), np.zeros(292)])
+    A = matrix(dtype, S, (500, 300))
+    array, _ = chunked(A, (128, -1))
+    S = np.linalg.svd(A.astype(np.complex128), compute_uv=False)
+    factors = eckart.truncated_svd(array, 8, method="krylov", accuracy=1e-4)
+    assert_within(factors.S, S[:8], dtype=dtype, size=10)
+
+
+@pytest.mark.parametrize("exponent", [-1, 1])
+def test_scale_of_the_chunks_is_the_scale_of_the_values(dtype, exponent):
+    """1e±30 in single, 1e±150 in double precision, and chunks of zeros among them."""
+    scale = 10.0 ** (exponent * (30 if EPS[dtype] > 1e-10 else 150))
+    A = matrix(dtype, scale=scale)
+    A[100:200] = 0
+    expected = np.linalg.svd(A.astype(np.complex128) / scale, compute_uv=False)
+    array, _ = chunked(A, (100, 40))
+    factors = eckart.truncated_svd(array, RANK, method="krylov")
+    assert_within(factors.S.astype(float) / scale, expected[:RANK], dtype=dtype, size=400)
+
+
+def test_factors_in_chunks_do_what_factors_do(dtype):
+    """Products, sums, reconstruction and the balanced split, of Dask and NumPy arrays together."""
+    A = matrix(dtype)
+    array, _ = chunked(A, (100, 40))
+    svd = eckart.truncated_svd(array, RANK, method="krylov")
+    B, _ = factors = eckart.factorize(array, RANK, method="krylov")
+    W = (np.asarray(svd.U) * svd.S) @ np.asarray(svd.Vh)
+    X = np.random.default_rng(0).standard_normal((90, 3)).astype(dtype)
+    close = {"dtype": dtype, "size": 400, "scale": 4.0}
+    for each in svd, factors:
+        assert each.shape == A.shape
+        assert_within(np.asarray(eckart.reconstruct(each)), W, **close)
+        assert_within(np.asarray(each @ X), W @ X, **close, units=4)
+        assert_within(np.asarray(eckart.linear(X.T, each)), X.T @ W.T, **close, units=4)
+    assert_within(np.asarray(B).conj().T @ np.asarray(B), np.diag(svd.S), **close)
+    twice = eckart.add(svd, factors)
+    assert_within(np.asarray(eckart.reconstruct(twice)), 2 * W, **close)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_chunks_that_are_not_finite_are_refused(broken):
+    """With how many and where, as everywhere."""
+    A = matrix("float64")
+    A[250, 7] = broken
+    array, _ = chunked(A, (100, 40))
+    with pytest.raises(ValueError, match=r"`A` must be finite, but 1 of .* at index \(250, 7\)"):
+        eckart.truncated_svd(array, 3, method="krylov")
+
+
+def test_unknown_chunk_sizes_are_refused():
+    """With what to do."""
+    array, _ = chunked(matrix("float64"), (100, 40))
+    unknown = array[array[:, 0] > 0]
+    with pytest.raises(
+        ValueError, match=r"`A` must have chunks of known sizes.* compute_chunk_sizes"
+    ):
+        eckart.truncated_svd(unknown, 3)
+    assert eckart.truncated_svd(unknown.compute_chunk_sizes(), 3).rank == 3
+
+
+def test_chunks_of_integers_are_refused():
+    """As everywhere."""
+    array, _ = chunked(np.eye(4, dtype=int), 2)
+    with pytest.raises(TypeError, match="`A` must have a floating-point dtype"):
+        eckart.truncated_svd(array, 1)
+
+
+def test_iteration_that_gives_up_says_so(monkeypatch):
+    """With the residual it reached."""
+    monkeypatch.setattr("eckart._lanczos._STEPS", 2)
+    A = matrix("float64", 1 / np.arange(1.0, 301) ** 0.1, (500, 300))
+    array, _ = chunked(A, (128, -1))
+    with pytest.warns(RuntimeWarning, match="have not converged: a residual of"):
+        eckart.truncated_svd(array, 20, method="krylov")

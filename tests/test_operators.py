@@ -1,0 +1,377 @@
+"""A matrix that is known by its products is decomposed as the matrix itself."""
+
+import importlib
+
+import array_api_compat
+import numpy as np
+import pytest
+
+import eckart
+import zoo
+from compare import EPS, assert_within
+
+pytestmark = pytest.mark.needs("operators")
+
+
+SHAPE, RANK = (120, 90), 6
+S = 0.7 ** np.arange(90.0)
+
+
+def dense(dtype, seed=1, shape=SHAPE):
+    """A matrix in double precision, as `dtype` holds it."""
+    return zoo.rounded(zoo.matrix(S[: min(shape)], shape, dtype=dtype, seed=seed), dtype)
+
+
+def known_by_products(backend, A, dtype):
+    """The operator of a NumPy matrix or a stack."""
+    array = backend.asarray(A, dtype)
+    adjoint = backend.xp.conj(array.mT) if dtype.startswith("complex") else array.mT
+    return eckart.operator(A.shape, lambda X: array @ X, lambda X: adjoint @ X, like=array)
+
+
+def sparse_numpy(m, n, dtype, seed=0, density=0.15):
+    """A NumPy matrix most of whose entries are zero."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((m, n)) * (rng.uniform(size=(m, n)) < density) / np.arange(1, n + 1)
+    if dtype.startswith("complex"):
+        A = A * np.exp(1j * rng.uniform(0, 6, (m, n)))
+    return zoo.rounded(A, dtype)
+
+
+def sparse_kinds(backend, A, dtype):
+    """The sparse matrices of the library, and what else it takes, by name."""
+    if backend.library == "numpy":
+        sp = importlib.import_module("scipy.sparse")
+        narrow = A.astype(dtype)
+        kinds = {
+            f"{kind}_array": getattr(sp, f"{kind}_array")(narrow)
+            for kind in ("csr", "csc", "coo", "lil")
+        }
+        return {**kinds, "LinearOperator": sp.linalg.aslinearoperator(narrow)}
+    array = backend.asarray(A, dtype)
+    if backend.library == "torch":
+        return {kind: getattr(array, f"to_sparse_{kind}")() for kind in ("coo", "csr", "csc")}
+    if backend.library == "jax":
+        return {"BCOO": importlib.import_module("jax.experimental.sparse").BCOO.fromdense(array)}
+    return {}
+
+
+def assert_truncation(backend, factors, A, dtype, rank=RANK):
+    """Orthonormal triplets of the truncation of a NumPy matrix."""
+    values = np.linalg.svd(A, compute_uv=False)
+    U, found, Vh = (backend.to_numpy(part) for part in factors)
+    size, scale = max(A.shape), values[0]
+    for Q in U, Vh.conj().T:
+        assert_within(Q.conj().T @ Q, np.eye(rank), dtype=dtype, size=size, units=2)
+    assert_within(found, values[:rank], dtype=dtype, size=size, scale=scale, units=2)
+    error = np.linalg.norm(A - (U * found) @ Vh)
+    best = np.linalg.norm(values[rank:])
+    assert error <= best * (1 + np.sqrt(EPS[dtype])) + 4 * size * EPS[dtype] * scale
+
+
+@pytest.mark.parametrize("shape", [(120, 90), (90, 120)], ids=str)
+def test_truncation_of_an_operator_is_that_of_its_matrix(backend, dtype, shape):
+    """In the library and the dtype of `like`."""
+    A = dense(dtype, shape=shape)
+    operator = known_by_products(backend, A, dtype)
+    factors = eckart.truncated_svd(operator, RANK)
+    assert factors.U.dtype == operator.dtype == backend.dtype(dtype)
+    assert array_api_compat.device(factors.U) == operator.device
+    assert_truncation(backend, factors, A, dtype)
+    B, C = (backend.to_numpy(part) for part in eckart.factorize(operator, RANK))
+    error, best = np.linalg.norm(A - B @ C), np.linalg.norm(S[RANK:])
+    assert error <= best * (1 + np.sqrt(EPS[dtype])) + 4 * 120 * EPS[dtype]
+
+
+def test_stack_of_operators_is_truncated_one_by_one(backend, dtype):
+    """A leading shape makes a stack."""
+    A = np.stack([dense(dtype, seed) for seed in (1, 3)])
+    U, found, Vh = eckart.truncated_svd(known_by_products(backend, A, dtype), RANK)
+    for i in range(2):
+        parts = (U[i, ...], found[i, ...], Vh[i, ...])
+        assert_truncation(backend, parts, A[i], dtype)
+
+
+@pytest.mark.parametrize(
+    "rules", [{"error": 0.3}, {"rtol": 0.2}, {"rank": 8, "atol": 0.4}], ids=str
+)
+def test_rules_choose_the_rank_of_an_operator(backend, dtype, rules):
+    """As they do that of its matrix."""
+    A = dense(dtype)
+    expected = eckart.truncated_svd(A, **rules).rank
+    factors = eckart.truncated_svd(known_by_products(backend, A, dtype), **rules)
+    assert factors.rank == expected
+    assert_truncation(backend, factors, A, dtype, expected)
+
+
+def test_operator_is_formed_where_all_values_are_needed(backend, dtype):
+    """All singular values, the ranks, and truncations that leave little."""
+    A = dense(dtype, shape=(20, 30))
+    operator = known_by_products(backend, A, dtype)
+    values = np.linalg.svd(A, compute_uv=False)
+    exact = {"dtype": dtype, "size": 30, "units": 2}
+    assert_within(backend.to_numpy(eckart.singular_values(operator)), values, **exact)
+    assert int(eckart.matrix_rank(operator, rtol=0.1)) == np.sum(values > 0.1 * values[0])
+    stable = np.sum(values**2) / values[0] ** 2
+    assert_within(backend.to_numpy(eckart.stable_rank(operator)), stable, **exact, scale=stable)
+    for method in "auto", "exact", "gram", "krylov":
+        factors = eckart.truncated_svd(operator, 15, method=method)
+        assert_truncation(backend, factors, A, dtype, 15)
+
+
+@pytest.mark.parametrize("shape", [(120, 90), (40, 60)], ids=str)
+def test_certificate_of_an_operator_is_that_of_its_matrix(backend, dtype, shape):
+    """The same errors, measured by products."""
+    A = dense(dtype, shape=shape)
+    operator = known_by_products(backend, A, dtype)
+    factors = eckart.truncated_svd(operator, RANK)
+    told = eckart.certify(operator, factors)
+    same = eckart.certify(backend.asarray(A, dtype), factors)
+    for name, scale in ("error", 1), ("relative_error", 1), ("spectral_error", 2), ("gap", 2):
+        actual, expected = (backend.to_numpy(getattr(each, name)) for each in (told, same))
+        assert_within(actual, expected, dtype=dtype, size=120, scale=scale)
+
+
+@pytest.mark.parametrize("end", [1, -1])
+def test_scale_of_an_operator_is_the_scale_of_its_values(backend, dtype, end):
+    """1e±30 in single, 1e±150 in double precision."""
+    scale = 10.0 ** (end * (30 if EPS[dtype] > 1e-10 else 150))
+    A = dense(dtype)
+    operator = known_by_products(backend, zoo.rounded(A * scale, dtype), dtype)
+    found = backend.to_numpy(eckart.truncated_svd(operator, RANK).S).astype(float) / scale
+    assert_within(found, S[:RANK], dtype=dtype, size=120, units=2)
+    assert_within(
+        backend.to_numpy(eckart.stable_rank(operator)), np.sum(S**2), dtype=dtype, size=120, units=2
+    )
+
+
+def test_sparse_matrices_are_taken_as_they_are(backend, dtype):
+    """Truncated, measured and certified like the same matrix in full."""
+    A = sparse_numpy(150, 100, dtype)
+    for kind in sparse_kinds(backend, A, dtype).values():
+        factors = eckart.truncated_svd(kind, RANK, accuracy=EPS[dtype] * 64)
+        assert factors.U.dtype == backend.dtype(dtype)
+        assert_truncation(backend, factors, A, dtype)
+        exact = {"dtype": dtype, "size": 150, "units": 2}
+        error = np.linalg.norm(A - backend.to_numpy(eckart.reconstruct(factors)))
+        told = eckart.certify(kind, factors)
+        assert_within(backend.to_numpy(told.error), error, **exact, scale=np.linalg.norm(A))
+        values = np.linalg.svd(A, compute_uv=False)
+        assert int(eckart.matrix_rank(kind)) == 100
+        stable = np.sum(values**2) / values[0] ** 2
+        assert_within(backend.to_numpy(eckart.stable_rank(kind)), stable, **exact, scale=stable)
+        by_error = eckart.truncated_svd(kind, error=0.2)
+        assert by_error.rank == eckart.truncated_svd(A, error=0.2).rank
+
+
+def test_centred_sparse_matrix_is_one_expression(backend, dtype):
+    """Principal components: a sparse matrix minus its column means, never formed."""
+    A = sparse_numpy(150, 100, dtype) + 0.0
+    A[:, :20] += 3 * (A[:, :20] != 0)
+    A = zoo.rounded(A, dtype)
+    mean = zoo.rounded(A.mean(axis=0, keepdims=True), dtype)
+    centred = A - mean
+    means = eckart.LowRank(backend.asarray(np.ones((150, 1)), dtype), backend.asarray(mean, dtype))
+    for kind in (*sparse_kinds(backend, A, dtype).values(), backend.asarray(A, dtype)):
+        total = eckart.add(kind, means, weights=[1, -1])
+        assert isinstance(total, eckart.Operator)
+        factors = eckart.truncated_svd(total, RANK, accuracy=EPS[dtype] * 64)
+        assert_truncation(backend, factors, centred, dtype)
+
+
+def test_sum_with_an_operator_has_the_products_of_the_sum(backend, dtype):
+    """From both sides, for vectors and matrices; complex weights where the matrices are complex."""
+    A = dense(dtype, shape=(7, 5))
+    weight = 2 - 1j if dtype.startswith("complex") else 2.0
+    operator = eckart.add(
+        known_by_products(backend, A, dtype), backend.asarray(A, dtype), weights=[weight, 1]
+    )
+    W = A * (weight + 1)
+    close = {"dtype": dtype, "size": 7, "scale": 20.0}
+    for shape in (5,), (5, 2):
+        X = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+        assert_within(backend.to_numpy(operator @ backend.asarray(X, dtype)), W @ X, **close)
+    if backend.can("reflected"):
+        for shape in (7,), (2, 7):
+            X = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+            assert_within(backend.to_numpy(backend.asarray(X, dtype) @ operator), X @ W, **close)
+
+
+def test_adapted_weight_is_truncated_without_forming_it(backend, dtype):
+    """A stack of arrays and factors that broadcast, with a weight a matrix."""
+    A = np.stack([dense(dtype, seed) for seed in (1, 3)])
+    B, C = dense(dtype, seed=7)[:, :2], dense(dtype, seed=9)[:2, :]
+    adapter = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(C, dtype))
+    scales = np.asarray([1.0, -0.5])
+    weights = [1.0, backend.asarray(scales.astype("float32"))]
+    found = eckart.truncated_svd(
+        eckart.add(backend.asarray(A, dtype), adapter, weights=weights), RANK
+    )
+    for i, scale in enumerate(scales):
+        assert_truncation(
+            backend, tuple(part[i, ...] for part in found), A[i] + scale * (B @ C), dtype
+        )
+
+
+def test_empty_operators_are_values(backend, dtype):
+    """No rows, no columns, or rank zero."""
+    for shape in (0, 5), (5, 0), (2, 0, 3):
+        operator = known_by_products(backend, np.zeros(shape), dtype)
+        assert eckart.truncated_svd(operator, 0).rank == 0
+        assert tuple(eckart.singular_values(operator).shape) == (*shape[:-2], min(shape[-2:]))
+    operator = known_by_products(backend, dense(dtype), dtype)
+    assert tuple(eckart.truncated_svd(operator, 0).U.shape) == (120, 0)
+    zero = known_by_products(backend, np.zeros((120, 90)), dtype)
+    assert_truncation(backend, eckart.truncated_svd(zero, 3), np.zeros((120, 90)), dtype, 3)
+
+
+def test_half_precision_operators_are_asked_in_single(backend, half):
+    """Products in float32, results as `like` is."""
+    A = dense("float32", shape=(20, 30))
+    array = backend.asarray(A, "float32")
+    operator = eckart.operator(
+        (20, 30), lambda X: array @ X, lambda X: array.mT @ X, like=backend.asarray([0.0], half)
+    )
+    factors = eckart.truncated_svd(operator, 3)
+    assert factors.U.dtype == factors.S.dtype == backend.dtype(half)
+    values = np.linalg.svd(A, compute_uv=False)[:3]
+    assert_within(backend.to_numpy(factors.S), values, dtype=half, size=1)
+
+
+@pytest.mark.needs("jit")
+def test_operators_are_decomposed_inside_jit(backend, dtype):
+    """Made of traced arrays, sparse ones too; a rank is needed."""
+    A = sparse_numpy(150, 100, dtype)
+    jax_sparse = importlib.import_module("jax.experimental.sparse")
+
+    def of_products(array):
+        adjoint = backend.xp.conj(array.mT)
+        operator = eckart.operator(
+            array.shape, lambda X: array @ X, lambda X: adjoint @ X, like=array
+        )
+        return eckart.truncated_svd(operator, RANK)
+
+    array = backend.asarray(A, dtype)
+    assert_truncation(backend, backend.jit(of_products)(array), A, dtype)
+    sparse = jax_sparse.BCOO.fromdense(array)
+    found = backend.jit(lambda A: eckart.truncated_svd(A, RANK))(sparse)
+    assert_truncation(backend, found, A, dtype)
+
+
+@pytest.mark.needs("grad")
+def test_derivative_with_respect_to_an_operator_is_refused(backend):
+    """It has none, and a silent zero would be wrong."""
+
+    def total(array):
+        operator = eckart.operator(
+            array.shape, lambda X: array @ X, lambda X: array.mT @ X, like=array
+        )
+        return eckart.truncated_svd(operator, 2).S[0]
+
+    with pytest.raises(TypeError, match=r"known by its products.*detach"):
+        backend.gradient(total, backend.asarray(dense("float32"), "float32"))
+
+
+def test_products_that_are_not_adjoint_are_refused(backend, dtype):
+    """Caught when the operator is made, with the mismatch: scaled, transposed, of another one."""
+    A = dense(dtype, shape=(30, 20))
+    array = backend.asarray(A, dtype)
+    xp = backend.xp
+    adjoint = xp.conj(array.mT) if dtype.startswith("complex") else array.mT
+    wrong = [lambda X: 1.01 * (adjoint @ X), lambda X: -(adjoint @ X), lambda X: 0 * (adjoint @ X)]
+    if dtype.startswith("complex"):
+        wrong.append(lambda X: array.mT @ X)
+    for backward in wrong:
+        with pytest.raises(
+            ValueError, match=r"`rmatmul` must be the adjoint.* differ by [0-9.e-]+"
+        ):
+            eckart.operator((30, 20), lambda X: array @ X, backward, like=array)
+
+
+def test_products_of_wrong_shape_or_dtype_are_refused_by_the_name_of_the_call(backend):
+    """At once, and also where only a later call goes wrong."""
+    array = backend.asarray(dense("float32", shape=(5, 3)), "float32")
+    xp = backend.xp
+
+    def made(forward, backward):
+        return eckart.operator((5, 3), forward, backward, like=array)
+
+    with pytest.raises(
+        ValueError, match=r"`matmul\(X\)` must have shape \(5, 2\) .* got shape \(2, 5\)"
+    ):
+        made(lambda X: (array @ X).mT, lambda X: array.mT @ X)
+    with pytest.raises(ValueError, match=r"`rmatmul\(X\)` must have shape \(3, 2\)"):
+        made(lambda X: array @ X, lambda X: X)
+    if backend.can("double"):
+        with pytest.raises(
+            TypeError, match=r"`matmul\(X\)` must have the dtype of X, float32, got float64"
+        ):
+            made(lambda X: xp.astype(array @ X, xp.float64), lambda X: array.mT @ X)
+    with pytest.raises(TypeError, match=r"`matmul\(X\)` must be an array"):
+        made(lambda X: None, lambda X: array.mT @ X)
+    calls = []
+
+    def forward(X):
+        calls.append(X)
+        return array @ X if len(calls) < 2 else X
+
+    operator = made(forward, lambda X: array.mT @ X)
+    with pytest.raises(ValueError, match=r"`matmul\(X\)` must have shape"):
+        eckart.truncated_svd(operator, 1)
+
+
+def test_what_cannot_be_an_operator_is_refused(backend):
+    """Products that are not finite, an integer `like`, sums of several dtypes, and huge spectra."""
+    array = backend.asarray(dense("float32", shape=(30, 20)), "float32")
+    nothing = eckart.operator(
+        (30, 20), lambda X: array @ X * float("nan"), lambda X: array.mT @ X, like=array
+    )
+    with pytest.raises(ValueError, match="`A` must be finite, but a product with it"):
+        eckart.truncated_svd(nothing, 2)
+    with pytest.raises(TypeError, match="`like` must have a floating-point dtype"):
+        eckart.operator(
+            (3, 3), lambda X: X, lambda X: X, like=backend.xp.ones(1, dtype=backend.xp.int32)
+        )
+    with pytest.raises(ValueError, match="`shape` must be"):
+        eckart.operator((3,), lambda X: X, lambda X: X, like=array)
+    n = 20000
+    identity = eckart.operator((n, n), lambda X: X, lambda X: X, like=array)
+    with pytest.raises(
+        ValueError, match=r"`A` must have at most 134217728 entries .* has 400000000"
+    ):
+        eckart.singular_values(identity)
+    if backend.can("double"):
+        wide = backend.asarray(np.zeros((n, n // 1000)), "float64")
+        with pytest.raises(TypeError, match="must have the dtype of"):
+            eckart.add(identity, eckart.LowRank(wide, wide.mT))
+
+
+def test_sparse_matrices_that_are_not_floating_point_or_matrices_are_refused(backend):
+    """Integers as everywhere; stacks, which no sparse matrix is multiplied as."""
+    for kind in sparse_kinds(backend, np.eye(3), "int32").values():
+        with pytest.raises(TypeError, match="must have a floating-point dtype"):
+            eckart.truncated_svd(kind, 1)
+    if backend.library == "jax":
+        sparse = importlib.import_module("jax.experimental.sparse")
+        with pytest.raises(ValueError, match="`A` must be one matrix"):
+            eckart.truncated_svd(sparse.BCOO.fromdense(backend.xp.ones((2, 3, 3)), n_batch=1), 1)
+        with pytest.raises(TypeError, match="n_batch = 0 and n_dense = 0"):
+            eckart.truncated_svd(sparse.BCOO.fromdense(backend.xp.ones((3, 3)), n_dense=1), 1)
+
+
+@pytest.mark.numpy_only
+def test_linear_operator_without_an_adjoint_is_refused():
+    """SciPy's may lack the other product."""
+    linalg = importlib.import_module("scipy.sparse.linalg")
+    one_sided = linalg.LinearOperator((3, 3), matvec=lambda x: x, dtype=float)
+    with pytest.raises(TypeError, match=r"without its adjoint's\. Give it rmatvec"):
+        eckart.truncated_svd(one_sided, 1)
+
+
+@pytest.mark.numpy_only
+def test_entry_that_is_stored_in_parts_counts_once():
+    """A compressed matrix may hold an entry as a sum: its square is that of the sum."""
+    sp = importlib.import_module("scipy.sparse")
+    A = sp.csr_array((np.asarray([3.0, -2.0, 1.0]), np.asarray([0, 0, 1]), np.asarray([0, 2, 3])))
+    assert_within(eckart.stable_rank(A), 2.0, dtype="float64", size=2)
+    assert A.nnz == 3
