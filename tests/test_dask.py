@@ -1,7 +1,12 @@
 """A matrix in chunks is decomposed as the matrix itself, in a handful of readings."""
 
+import contextlib
 import importlib
+import os
+import signal
 import threading
+import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -211,3 +216,40 @@ def test_iteration_that_gives_up_says_so(monkeypatch):
     array, _ = chunked(A, (128, -1))
     with pytest.warns(RuntimeWarning, match="have not converged: a residual of"):
         eckart.truncated_svd(array, 20, method="krylov")
+
+
+class Killer:
+    """What a chunk is read from; the first worker that comes to the second reading dies of it."""
+
+    ndim = 2
+
+    def __init__(self, A, folder):
+        self.A, self.folder, self.shape, self.dtype = A, str(folder), A.shape, A.dtype
+
+    def __getitem__(self, key):
+        marks = Path(self.folder)
+        readings = sum(1 for _ in marks.glob("read-*"))
+        (marks / f"read-{uuid.uuid4()}").touch()
+        if readings >= 6:
+            with contextlib.suppress(FileExistsError):
+                (marks / "killed").touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.A[key]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lost_worker_costs_its_share_and_no_more(tmp_path):
+    """On a cluster of processes: one is killed in the middle, and the result is the same."""
+    distributed = importlib.import_module("distributed")
+    da = importlib.import_module("dask.array")
+    A = matrix("float64", 1 / np.arange(1.0, 301), (500, 300))
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+        ) as cluster,
+        distributed.Client(cluster),
+    ):
+        array = da.from_array(Killer(A, tmp_path), chunks=(125, -1))
+        factors = eckart.truncated_svd(array, RANK, method="krylov")
+        assert_truncation(factors, A, 1 / np.arange(1.0, 301), "float64")
+    assert (tmp_path / "killed").exists()

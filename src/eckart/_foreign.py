@@ -5,8 +5,10 @@ They are known by where their class comes from, so that no library is imported t
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +29,9 @@ from eckart._namespace import (
     working,
 )
 from eckart._operator import Operator, operator
+
+# Columns of a product, and entries of a sparse matrix, from which on a thread is worth its while.
+_COLUMNS, _ENTRIES = 4, 100_000
 
 
 def taken(name: str, A: Any) -> Any:
@@ -52,7 +57,22 @@ def _scipy_sparse(name: str, A: Any) -> Operator:
     if not A.has_canonical_format:  # an entry may be the sum of several stored ones
         A = A.copy()
         A.sum_duplicates()
-    return _sparse(name, A, A.T, A.data)
+    return _sparse(name, _Threaded(A), _Threaded(A.T), A.data)
+
+
+class _Threaded:
+    """A sparse matrix of SciPy, which multiplies in one thread, in as many as there are cores."""
+
+    def __init__(self, A: Any) -> None:
+        self.A, self.shape = A, A.shape
+
+    def __matmul__(self, X: Array) -> Array:
+        parts = min(os.cpu_count() or 1, X.shape[-1] // _COLUMNS)
+        if parts < 2 or self.A.nnz < _ENTRIES or not isinstance(X, np.ndarray):
+            return self.A @ X
+        with ThreadPoolExecutor(parts) as pool:
+            products = pool.map(self.A.__matmul__, np.array_split(X, parts, axis=-1))
+            return np.concat(list(products), axis=-1)
 
 
 def _torch_sparse(name: str, A: Any) -> Operator:

@@ -20,6 +20,8 @@ class Sizes(NamedTuple):
     growth: tuple[int, ...]
     gradients: tuple[int, ...]
     choice: tuple[tuple[int, int], ...]
+    sparse: tuple[int, int]
+    disk: int
 
 
 FULL = Sizes(
@@ -35,6 +37,8 @@ FULL = Sizes(
         *((n, n) for n in (32, 64, 128, 256, 512, 1024)),
         *((1000, 100), (4000, 64), (100, 1000)),
     ),
+    sparse=(200_000, 50_000),
+    disk=1_000_000,
 )
 QUICK = Sizes(
     square=512,
@@ -46,6 +50,8 @@ QUICK = Sizes(
     growth=(256, 512, 1024),
     gradients=(128, 256),
     choice=((32, 32), (64, 64), (200, 20)),
+    sparse=(4000, 1000),
+    disk=20_000,
 )
 
 

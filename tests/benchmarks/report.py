@@ -14,7 +14,7 @@ import torch
 
 PACKAGES = (
     *("eckart", "numpy", "array-api-compat", "torch", "jax", "jaxlib"),
-    *("scipy", "scikit-learn", "tensorly"),
+    *("scipy", "scikit-learn", "tensorly", "dask"),
 )
 INTRODUCTION = """\
 `eckart.truncated_svd` beside the functions that people call today, on the same arrays in the same

@@ -11,6 +11,7 @@ import cases
 import gradients
 import jax
 import measure
+import never_formed
 import numpy as np
 import peers
 import scipy.linalg
@@ -123,6 +124,9 @@ WORKS = {
     "growth": Work("Growth with the size", growth),
     "gradients": Work("Gradients of a truncated reconstruction", gradients.accuracy),
     "backward": Work("The cost of a gradient", gradients.cost),
+    "factors": Work("Sums of factors", never_formed.factors),
+    "sparse": Work("Sparse matrices", never_formed.sparse),
+    "disk": Work("A matrix on a disk", never_formed.on_disk),
     "choice": Work('The choice of `method="auto"`', choice),
 }
 COLUMNS = ["", "time (s)", "unit (s)", "units", "error of S", "excess"]
