@@ -162,6 +162,23 @@ def test_scale_of_the_chunks_is_the_scale_of_the_values(dtype, exponent):
     assert_within(factors.S.astype(float) / scale, expected[:RANK], dtype=dtype, size=400)
 
 
+def test_all_values_of_chunks_are_found_in_one_reading(dtype, monkeypatch):
+    """Through the triangles of the strips, which nothing is squared for."""
+    monkeypatch.setattr("eckart._svd._READ", 0)
+    A = matrix(dtype)
+    for chunks in CHUNKS.values():
+        array, source = chunked(A, chunks)
+        values = eckart.singular_values(array)
+        assert_within(values, S, dtype=dtype, size=400)
+        assert source.readings == 1
+        assert_within(eckart.singular_values(array.T), S, dtype=dtype, size=400)
+    assert int(eckart.matrix_rank(array, rtol=0.1)) == np.sum(S > 0.1)
+    with pytest.raises(ValueError, match=r"`A` must have a side of at most .* truncated_svd"):
+        eckart.singular_values(
+            array.rechunk(-1)[:20, :20].map_blocks(np.tile, (600, 600), chunks=(12000, 12000))
+        )
+
+
 def test_factors_in_chunks_do_what_factors_do(dtype):
     """Products, sums, reconstruction and the balanced split, of Dask and NumPy arrays together."""
     A = matrix(dtype)

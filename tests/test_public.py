@@ -24,6 +24,10 @@ def results(A, dtype):
     yield from ((array, dtype) for array in map(eckart.reconstruct, (svd, factors)))
     yield from ((array, dtype) for array in eckart.add(svd, factors))
     yield from ((array, dtype) for array in eckart.factorize(factors, 2))
+    updates = eckart.update(svd, A), eckart.update(factors, A, axis=-1), eckart.update(svd, factors)
+    for update in updates:
+        yield from ((array, dtype) for array in (update.svd.U, update.svd.Vh))
+        yield from ((array, real(dtype)) for array in (update.svd.S, update.loss))
     yield eckart.linear(A[0, :], factors, A[:, 0]), dtype
     yield factors @ A[0, :], dtype
     for array in (

@@ -7,12 +7,14 @@ from eckart._operator import Operator, operator
 from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
 from eckart._svd import factorize, singular_values, truncated_svd
 from eckart._tolerance import hard_threshold, select_rank, truncation_error
+from eckart._update import Update, update
 
 __all__ = [
     "SVD",
     "Certificate",
     "LowRank",
     "Operator",
+    "Update",
     "add",
     "break_even_rank",
     "certify",
@@ -30,4 +32,5 @@ __all__ = [
     "stable_rank",
     "truncated_svd",
     "truncation_error",
+    "update",
 ]

@@ -228,7 +228,7 @@ def _refuse(A: Any, factors: Any) -> None:
             _checks.nonfinite_products(name)
         arrays = value if isinstance(value, Factors) else (value,)
         if not all(namespace(part).all(namespace(part).isfinite(part)) for part in arrays):
-            _checks.nonfinite(name, value)
+            _checks.nonfinite(**{name: value})
 
 
 def _norms_dense(A: Array, power: Array, B: Array, C: Array) -> tuple[Array, Array]:

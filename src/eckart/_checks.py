@@ -168,6 +168,18 @@ def same_shape(first: str, A: tuple[int, ...], other: str, B: tuple[int, ...]) -
         )
 
 
+def beside(name: str, A: tuple[int, ...], other: str, B: tuple[int, ...], axis: int) -> None:
+    """Refuse a matrix that cannot be appended to another along an axis."""
+    lines, kind, symbol = (-1, "columns", "n") if axis == -2 else (-2, "rows", "m")
+    if A[lines] != B[lines]:
+        added = "rows" if axis == -2 else "columns"
+        raise ValueError(
+            f"`{name}` must have {symbol} = {B[lines]} {kind} like `{other}`, to which it is "
+            f"appended as {added} (axis={axis}), got shape {tuple(A)}."
+        )
+    stacks(name, A[:-2], other, B[:-2])
+
+
 def one_each(what: str, number: int, whose: str, of: int) -> None:
     """Refuse a sequence of the wrong length."""
     if number != of:
@@ -277,6 +289,14 @@ def same_dtype(first: str, one: Any, other: str, two: Any) -> None:
         )
 
 
+def refuse_short_side(shape: tuple[int, ...], limit: int) -> NoReturn:
+    """Say that a Dask array has too many singular values."""
+    raise ValueError(
+        f"`A` must have a side of at most {limit} where all singular values are needed, got a Dask "
+        f"array of shape {shape}. Ask truncated_svd for as many as you need."
+    )
+
+
 def refuse_factors(name: str, value: object) -> NoReturn:
     """Say what factors are."""
     raise TypeError(
@@ -309,13 +329,21 @@ def rank(value: Any, limit: int, of: str) -> int:
     return number
 
 
+def most(name: str, value: Any) -> int:
+    """The largest rank that a caller wants, as an integer."""
+    number = integer(name, value)
+    if number < 0:
+        raise ValueError(f"`{name}` must be at least 0, got {number}.")
+    return number
+
+
 def rank_limit(shape: tuple[int, ...]) -> str:
     """How the limit of a rank reads for a matrix."""
     return f"min(m, n) = {min(shape[-2:])} for a matrix of shape {tuple(shape)}"
 
 
-def one_of(name: str, value: object, allowed: Collection[str]) -> None:
-    """Refuse a word that is not in the list."""
+def one_of(name: str, value: object, allowed: Collection[object]) -> None:
+    """Refuse a word or a number that is not in the list."""
     if value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
 
@@ -397,7 +425,7 @@ def spectrum(S: Any) -> Namespace:
     ordered = xp.all(S[..., 1:] <= S[..., :-1]) & xp.all((S >= 0) & xp.isfinite(S))
     if not _holds(ordered):
         if not _holds(xp.all(xp.isfinite(S))):
-            nonfinite("S", S)
+            nonfinite(S=S)
         raise ValueError(
             "`S` must be singular values, nonnegative and descending along the last axis, "
             "got others. Take them from singular_values(A)."
@@ -430,11 +458,12 @@ def ranks(value: Any, S: Array) -> Any:
     return value[..., None]
 
 
-def nonfinite(name: str, A: Any) -> NoReturn:
+def nonfinite(**named: Any) -> NoReturn:
     """Say how many entries of a matrix or of its factors are not finite, and where the first is."""
-    parts = {name: A}
-    if isinstance(A, tuple):
-        parts = {f"{name}.{field}": part for field, part in A._asdict().items()}  # type: ignore[attr-defined]
+    parts = {}
+    for name, A in named.items():
+        fields = A._asdict() if isinstance(A, tuple) else {}  # type: ignore[attr-defined]
+        parts.update({f"{name}.{field}": part for field, part in fields.items()} or {name: A})
     for part, array in parts.items():
         xp = namespace(array)
         broken = xp.reshape(~xp.isfinite(array), (-1,))
@@ -446,8 +475,9 @@ def nonfinite(name: str, A: Any) -> NoReturn:
                 f"are NaN or infinite, the first at index {index}. "
                 "Replace them first, for example with xp.where."
             )
+    names = " and ".join(f"`{name}`" for name in named)
     raise ArithmeticError(
-        f"the singular values of `{name}` came out as NaN although `{name}` is finite: "
+        f"the singular values of {names} came out as NaN although {names} is finite: "
         "the library's decomposition did not converge."
     )
 

@@ -209,7 +209,7 @@ def paired(named: dict[str, Any]) -> tuple[Namespace, list[tuple[Array, Array]],
         _checks.same_matrix_shape(first, terms[0].shape, name, term.shape)
     pairs = [pair(term) for term in terms]
     given = [array.dtype for term in terms for array in (term[0], term[-1])]
-    computed, returned = _dtypes(xp, [array for both in pairs for array in both], given)
+    computed, returned = dtypes(xp, [array for both in pairs for array in both], given)
     return xp, [(cast(B, computed), cast(A, computed)) for B, A in pairs], returned
 
 
@@ -219,11 +219,11 @@ def _operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array]
     xp = _checks.arrays(factors=factors[0], **others)
     operands = [*pair(factors), *map(working, others.values())]
     given = [array.dtype for array in (factors[0], factors[-1], *others.values())]
-    computed, returned = _dtypes(xp, operands, given)
+    computed, returned = dtypes(xp, operands, given)
     return xp, [cast(array, computed) for array in operands], returned
 
 
-def _dtypes(xp: Namespace, operands: list[Array], given: list[DType]) -> tuple[DType, DType]:
+def dtypes(xp: Namespace, operands: list[Array], given: list[DType]) -> tuple[DType, DType]:
     """The dtype to compute in, and the one to return: what was given, where that is one dtype."""
     computed = xp.result_type(*(array.dtype for array in operands))
     return computed, given[0] if all(dtype == given[0] for dtype in given) else computed

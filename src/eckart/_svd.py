@@ -19,10 +19,8 @@ from eckart._namespace import (
     Namespace,
     cast,
     concrete_int,
-    conjugate,
     device,
     format_of,
-    is_complex,
     is_dask,
     namespace,
     real_dtype,
@@ -32,7 +30,7 @@ from eckart._operator import Operator, formed
 from eckart._thin import thin_svd, thin_svdvals
 from eckart._tolerance import Rules, count
 from eckart._tolerance import checked as checked_rules
-from eckart._triplets import Triplets
+from eckart._triplets import Triplets, oriented
 
 # The ways that choose for themselves whether they are any good for a matrix: each takes one and the
 # rules, and gives triplets or None. The library's full SVD always is.
@@ -286,15 +284,24 @@ def spectrum(
 
     What is only `counted` needs no derivative.
     """
-    if isinstance(A, Operator) or (is_dask(array_of(A)) and not isinstance(A, Factors)):
-        parts = (whole(A),)
+    if is_dask(array_of(A)) and math.prod(A.shape) > _READ and len(A.shape) == 2:
+        S = _values_of_chunks(A)
     else:
-        parts = parts_of(A)
-    if counted:
-        parts = tuple(map(constant, parts))
-    S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
+        outside = isinstance(A, Operator) or is_dask(array_of(A))
+        given = (whole(A),) if outside else parts_of(A)
+        parts = tuple(map(constant, given)) if counted else given
+        S = deferred(_all_values, _all_values_differentiable, parts, ())
     _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf, name)
     return S
+
+
+def _values_of_chunks(A: Array) -> Array:
+    """All singular values of a Dask array, in one reading."""
+    from eckart import _dask
+
+    if min(A.shape) ** 2 > _FORMED:
+        _checks.refuse_short_side(A.shape, math.isqrt(_FORMED))
+    return _dask.values(A)
 
 
 def _all_values(parts: Parts, _: tuple[()]) -> Array:
@@ -336,7 +343,7 @@ def _truncate(
     parts: Parts = ()
     if isinstance(A, Operator):
         found = _decompose_operator(A, rules, method, accuracy, seed)
-    elif is_dask(like) and not isinstance(A, Factors):
+    elif is_dask(like):
         found = _decompose_chunks(A, rules, method, accuracy, seed)
     else:
         parts = parts_of(A)
@@ -482,33 +489,15 @@ def _look(
         if concrete_int(xp.any(xp.isnan(S[..., 0]))):
             if isinstance(A, Operator):
                 _checks.nonfinite_products(name)
-            _checks.nonfinite(name, A)
+            _checks.nonfinite(**{name: A})
         _checks.overflow("the largest singular value", A.dtype)
     return found
 
 
 def _oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
-    """The same triplets, the entry of largest modulus in each column of ``U`` real and positive."""
-    if 0 in U.shape:
-        return U, S, Vh
-    pivot = _pivots(U)
-    xp = namespace(pivot)
-    if is_complex(U):
-        size = xp.abs(pivot)
-        phase = xp.where(size > 0, pivot / xp.where(size > 0, size, 1.0), 1.0)
-    else:
-        phase = xp.where(pivot < 0, -xp.ones_like(pivot), xp.ones_like(pivot))
-    return U * conjugate(phase), S, phase[..., 0, :, None] * Vh
-
-
-def _pivots(U: Array) -> Array:
-    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
-    if is_dask(U):
+    """The same triplets, their signs chosen by the entries of ``U``, wherever these are."""
+    if is_dask(U) and 0 not in U.shape:
         from eckart import _dask
 
-        return _dask.pivots(U)
-    xp = namespace(U)
-    modulus = xp.abs(U)
-    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
-    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
-    return xp.take_along_axis(U, first[..., None, :], axis=-2)
+        return oriented(U, S, Vh, _dask.pivots(U))
+    return oriented(U, S, Vh)

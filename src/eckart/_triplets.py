@@ -1,10 +1,10 @@
-"""What every way to compute a truncated SVD gives."""
+"""What every way to compute a truncated SVD gives, and the signs it is given."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from eckart._namespace import Array
+from eckart._namespace import Array, conjugate, format_of, is_complex, namespace
 
 
 class Triplets(NamedTuple):
@@ -20,3 +20,31 @@ class Triplets(NamedTuple):
     spare: tuple[Array, Array, Array] | None = None
     # Largest residual of a triplet over S[0], where it is above the accuracy asked for.
     residual: float | None = None
+
+
+def oriented(
+    U: Array, S: Array, Vh: Array, pivot: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """The same triplets, the entry of largest modulus in each column of ``U`` real and positive.
+
+    These entries are `pivot`, shape (..., 1, r), if they are known.
+    """
+    if 0 in U.shape:
+        return U, S, Vh
+    pivot = pivots(U) if pivot is None else pivot
+    xp = namespace(pivot)
+    if is_complex(pivot):
+        size = xp.abs(pivot)
+        phase = xp.where(size > 0, pivot / xp.where(size > 0, size, 1.0), 1.0)
+    else:
+        phase = xp.where(pivot < 0, -xp.ones_like(pivot), xp.ones_like(pivot))
+    return U * conjugate(phase), S, phase[..., 0, :, None] * Vh
+
+
+def pivots(U: Array) -> Array:
+    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
+    xp = namespace(U)
+    modulus = xp.abs(U)
+    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
+    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
+    return xp.take_along_axis(U, first[..., None, :], axis=-2)

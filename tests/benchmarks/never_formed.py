@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import distributed
 import measure
 import numpy as np
 import peers
@@ -127,10 +128,10 @@ def decomposed(way: str, path: Path, m: int, rank: int) -> tuple[float, float, f
     if way == "eckart":
         S = eckart.truncated_svd(A, rank).S
     else:
-        # As many columns as eckart's blocks have, and the powers that the accuracy takes.
-        power = int(way)
+        iterator, powers = way.split()
+        columns = {"n_oversamples": rank}  # as many as eckart's blocks have
         found = da.linalg.svd_compressed(
-            A, rank, n_oversamples=rank, n_power_iter=power, compute=True, seed=0
+            *(A, rank, iterator, int(powers)), **columns, compute=True, seed=0
         )
         _, S, _ = da.compute(*found)
     seconds = time.perf_counter() - start
@@ -146,12 +147,49 @@ def on_disk(sizes: Sizes) -> list[Table]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "matrix.f32"
         write(path, m)
-        for way in "eckart", "2", "3", "4":
-            name = "eckart.truncated_svd" if way == "eckart" else f"svd_compressed, {way} powers"
+        for way in "eckart", "power 3", "QR 2", "QR 3", "QR 4":
+            name = "eckart.truncated_svd" if way == "eckart" else f"svd_compressed, {way} steps"
             table.add(name, *measure.fresh(decomposed, way, path, m, rank))
     table.note(
         f"A file of {4e-9 * m * COLUMNS:.3g} GB in chunks of {4e-6 * CHUNK * COLUMNS:.0f} MB. U is "
         "computed too. svd_compressed is called with compute=True, as its documentation says for "
         "matrices larger than memory, and with as many columns as eckart's blocks have."
     )
+    return [table]
+
+
+def shared_out(workers: int, path: Path, m: int, rank: int) -> tuple[float, float, float]:
+    """Seconds, readings and megabytes exchanged on a cluster of processes of one thread."""
+    with (
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        A = da.from_array(File(path, m), chunks=(CHUNK, COLUMNS), name="matrix")
+        start = time.perf_counter()
+        eckart.truncated_svd(A, rank)
+        seconds = time.perf_counter() - start
+        sent = client.run(lambda dask_worker: dask_worker.transfer_outgoing_bytes_total)
+    source = File(path, m)
+    A = da.from_array(source, chunks=(CHUNK, COLUMNS))
+    source.rows_read = 0
+    eckart.truncated_svd(A, rank)
+    return seconds, source.rows_read / m, sum(sent.values()) / 1e6
+
+
+def workers(sizes: Sizes) -> list[Table]:
+    """Follow the time and what is exchanged over the number of workers."""
+    m, rank = sizes.disk // 5, sizes.rank // 2
+    columns = ["", "time (s)", "readings", "seconds a reading", "sent (MB)", "model (MB)"]
+    table = Table(f"{m}×{COLUMNS} float32, rank {rank}, on processes of one thread", columns)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "matrix.f32"
+        write(path, m)
+        for count in 1, 2, 4:
+            seconds, readings, sent = measure.fresh(shared_out, count, path, m, rank)
+            block = 8 * COLUMNS * max(32, 2 * rank) / 1e6
+            model = (readings - 1) * (count - 1) * block
+            table.add(f"{count} workers", seconds, readings, seconds / readings, sent, model)
+    table.note("Sent is what the workers counted that they sent to each other.")
     return [table]

@@ -127,6 +127,7 @@ WORKS = {
     "factors": Work("Sums of factors", never_formed.factors),
     "sparse": Work("Sparse matrices", never_formed.sparse),
     "disk": Work("A matrix on a disk", never_formed.on_disk),
+    "workers": Work("A matrix shared out to workers", never_formed.workers),
     "choice": Work('The choice of `method="auto"`', choice),
 }
 COLUMNS = ["", "time (s)", "unit (s)", "units", "error of S", "excess"]

@@ -1,0 +1,292 @@
+"""Truncated SVD of a matrix that grows, or of two that are put together."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from eckart import _checks
+from eckart._autodiff import constant, is_differentiated, represented
+from eckart._derivative import Kept
+from eckart._factors import SVD, Factors, array_of, checked, dtypes, in_memory, pair
+from eckart._linalg import matmul, qr, root, svd
+from eckart._namespace import (
+    FORMATS,
+    Array,
+    DType,
+    adjoint,
+    cast,
+    concrete_int,
+    device,
+    dtype_name,
+    format_of,
+    is_dask,
+    namespace,
+    real_dtype,
+    working,
+)
+from eckart._thin import balanced
+from eckart._tolerance import unit
+from eckart._triplets import oriented
+
+# Two factors of a matrix.
+Pair: TypeAlias = tuple[Array, Array]
+
+
+class Update(NamedTuple):
+    """What `update` returns; a named tuple, and a pytree to JAX and PyTorch.
+
+    Attributes
+    ----------
+    svd : SVD
+        The matrix with what was appended, truncated.
+    loss : array, shape (...)
+        Frobenius norm of what this truncation dropped.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> factors = eckart.truncated_svd(np.diag([4.0, 2.0]))
+    >>> update = eckart.update(factors, np.asarray([[3.0, 0.0]]), 1)
+    >>> update.svd.S, update.loss
+    (array([5.]), np.float64(2.0))
+    """
+
+    svd: SVD
+    loss: Array
+
+
+def update(
+    factors: Factors, new: Array | Factors, /, rank: int | None = None, *, axis: int = -2
+) -> Update:
+    """Append rows or columns to a truncated SVD, or another one to it, and truncate again.
+
+    Neither the matrix nor what was dropped of it before is needed: a stream is reduced batch by
+    batch, and what many workers found, two by two.
+
+    Parameters
+    ----------
+    factors : SVD or LowRank
+        Factors of a matrix or a stack, shape (..., m, n).
+    new : array, or SVD, or LowRank
+        What goes below it, shape (..., p, n), or to the right of it, shape (..., m, p). Stacks
+        broadcast.
+    rank : int, optional
+        Keep this many triplets, by default as many as `factors` have; fewer where the shapes allow
+        no more, so that a stream may name the same rank from its first batch on.
+    axis : {-2, -1}
+        Whether `new` are rows (-2) or columns (-1).
+
+    Returns
+    -------
+    Update
+        ``svd``, an SVD of shape (..., m + p, n) or (..., m, n + p), its signs those of
+        `truncated_svd`, in the dtype of both arguments; and ``loss`` (...), real, float32 for half
+        precision.
+
+    Raises
+    ------
+    TypeError
+        If `factors` are neither, an argument is not floating point or of another library, or `rank`
+        or `axis` not an integer.
+    ValueError
+        If the shapes do not fit, an entry is NaN or infinite, `rank` is negative, or a singular
+        value does not fit the dtype. Values are not looked at while they are traced.
+
+    See Also
+    --------
+    truncated_svd : Takes `add` of factors instead, whose matrices have one shape.
+    certify : Measures the error itself, where the matrix is at hand.
+
+    Notes
+    -----
+    The way of Brand [1]_, for two of Iwen and Ong [2]_: the factors are made orthonormal by QR and
+    what remains, of the length of both ranks, is decomposed, in ``O((m + n + p) * (r + p)**2)``.
+    As QR is taken anew each time, orthonormality does not depend on the number of updates. A batch
+    of more rows than the rank is cheaper if it is truncated first, and merged.
+
+    What is lost: let ``X`` be what is kept of ``A`` after any number of updates by rows, in any
+    order or tree of merges, that began with exact factors or with best approximations of parts of
+    ``A``, and let ``D`` be what each truncation dropped. Beside rounding,
+
+    - ``norm(A - X)**2 == sum(norm(D)**2)`` in the Frobenius norm, which bounds the spectral norm:
+      squared, the ``loss`` of all updates and the errors of the parts add up, exactly;
+    - no singular value of ``X`` is above that of ``A``, and its square is short by no more than
+      that sum;
+    - no ``norm(D)`` is above the error of the best approximation, of the rank of the update, to the
+      rows of ``A`` it is about; so, with one rank for all, ``norm(A - X)`` is at most ``sqrt(k)``
+      times the best error for ``A``, if no row goes through more than k truncations.
+
+    For ``E = A - X`` is orthogonal to what is kept, ``adjoint(E) @ X == 0``: it is for each part,
+    so for the parts on top of each other, and of these the next truncation keeps ``X @ P`` and
+    drops ``D = X - X @ P``, with a projection ``P``. Hence ``adjoint(A) @ A`` is ``adjoint(X) @ X``
+    plus the sum of all ``adjoint(D) @ D``. The trace of this is the first statement, and Weyl's
+    inequalities give the second, also for what is about to be truncated, whose ``norm(D)`` is then
+    bounded; in the sum of these bounds the best error of each row counts k times at most. The
+    factor is attained in the limit, by a direction that comes again and again, each time a little
+    too small to be kept.
+
+    Updates by columns are those of the adjoint. Where rows and columns alternate nothing is
+    orthogonal, and the sum of the norms, not of their squares, is a bound.
+
+    Rounding adds some ``max(m, n) * eps * S[0]`` an update, in half precision soon more than what
+    is dropped: keep the factors of a long stream in float32.
+
+    A stream begins with an ``SVD(U, S, Vh)`` of shapes (0, 0), (0,) and (0, n), and a `rank`. One
+    whose left vectors nobody needs goes on with ``SVD(eye, S, Vh)``, the identity for ``U``, of one
+    shape for ever, for which JAX compiles once; and a worker need send no more than ``S[:, None] *
+    Vh``. The same ``S``, ``Vh`` and ``loss`` come out.
+
+    On PyTorch and JAX the derivative is that of the truncation, see `truncated_svd`.
+
+    References
+    ----------
+    .. [1] M. Brand, "Fast low-rank modifications of the thin singular value decomposition", Linear
+       Algebra and its Applications 415, 2006.
+    .. [2] M. A. Iwen and B. W. Ong, "A distributed and incremental SVD algorithm for agglomerative
+       data analysis on large networks", SIAM Journal on Matrix Analysis and Applications 37, 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> A = np.random.default_rng(0).standard_normal((60, 5)) * [9.0, 4.0, 1.0, 0.1, 0.1]
+    >>> factors = eckart.SVD(np.zeros((0, 0)), np.zeros(0), np.zeros((0, 5)))
+    >>> lost = 0.0
+    >>> for batch in np.split(A, 6):
+    ...     factors, loss = eckart.update(factors, batch, 2)
+    ...     lost = np.hypot(lost, loss)
+    >>> factors.shape, factors.rank
+    ((60, 5), 2)
+    >>> error = np.linalg.norm(A - eckart.reconstruct(factors))
+    >>> best = eckart.truncation_error(eckart.singular_values(A), 2)
+    >>> f"{lost:.4f} {error:.4f} {best:.4f}"
+    '7.5096 7.5096 7.4870'
+    """
+    factors, new = _validated(factors, new, axis)
+    width = factors.rank if rank is None else _checks.most("rank", rank)
+    pairs, dtype = _pairs(factors, new, axis)
+    found = _stacked_svd([(constant(B), constant(A)) for B, A in pairs])
+    width = min(width, found.S.shape[-1])
+    _look(factors, new, found.S, FORMATS[dtype_name(dtype)].largest)
+
+    kept, dropped = _split(found, width)
+    everything, nothing = _split(found, found.S.shape[-1])
+    spread = is_differentiated(tuple(part for both in pairs for part in both))
+    parts = _stacked(pairs) if spread else pairs[0]
+    U, S, Vh = represented(None, parts, kept, dropped, None)
+    values = represented(None, parts, everything, nothing, None)[1]
+    if axis == -1:
+        U, Vh = adjoint(Vh), adjoint(U)
+    U, S, Vh = oriented(U, S, Vh)
+    U = cast(U, dtype)
+    return Update(SVD(U, cast(S, real_dtype(U)), cast(Vh, dtype)), _norm(values[..., width:]))
+
+
+def _validated(factors: Any, new: Any, axis: Any) -> tuple[Factors, Array | Factors]:
+    """Both, in memory."""
+    checked("factors", factors)
+    if isinstance(new, Factors):
+        checked("new", new)
+    _checks.arrays(factors=factors[0], new=array_of(new))
+    if not isinstance(new, Factors):
+        _checks.matrix("new", new)
+    _checks.one_of("axis", _checks.integer("axis", axis), (-2, -1))
+    _checks.beside("new", new.shape, "factors", factors.shape, axis)
+    if isinstance(new, Factors):
+        return in_memory(factors), in_memory(new)
+    return in_memory(factors), new.compute() if is_dask(new) else new
+
+
+def _pairs(factors: Factors, new: Array | Factors, axis: int) -> tuple[list[Pair], DType]:
+    """Two factors of each, of one dtype and one stack shape; the dtype to return."""
+    xp = namespace(factors[0])
+    pairs = [_factored(factors, axis), _factored(new, axis)]
+    ends = [(A[0], A[-1]) if isinstance(A, Factors) else (A,) for A in (factors, new)]
+    given = [part.dtype for both in ends for part in both]
+    computed, returned = dtypes(xp, [part for both in pairs for part in both], given)
+    stack = np.broadcast_shapes(factors.shape[:-2], new.shape[:-2])
+
+    def spread(part: Array) -> Array:
+        return xp.broadcast_to(cast(part, computed), (*stack, *part.shape[-2:]))
+
+    return [(spread(B), spread(A)) for B, A in pairs], returned
+
+
+def _factored(A: Array | Factors, axis: int) -> Pair:
+    """Two factors of a matrix, of its adjoint where columns are appended.
+
+    One that has none is a product with the identity of its short side.
+    """
+    if isinstance(A, Factors):
+        left, right = pair(A)
+        return (left, right) if axis == -2 else (adjoint(right), adjoint(left))
+    rows = working(A) if axis == -2 else adjoint(working(A))
+    p, n = rows.shape[-2:]
+    eye = namespace(rows).eye(min(p, n), dtype=rows.dtype, device=device(rows))
+    return (eye, rows) if p <= n else (rows, eye)
+
+
+def _stacked_svd(pairs: list[Pair]) -> Kept:
+    """Thin SVD of the matrices on top of each other, each given by two factors.
+
+    The left factor of the whole is block diagonal, and so is its QR.
+    """
+    pairs = [balanced(*both) for both in pairs]
+    xp = namespace(pairs[0][0])
+    Q, R = qr(adjoint(xp.concat([A for _, A in pairs], axis=-2)))
+    lefts = [qr(B) for B, _ in pairs]
+    rights = _cut(adjoint(R), [A.shape[-2] for _, A in pairs])
+    core = [matmul(left, right) for (_, left), right in zip(lefts, rights, strict=True)]
+    U, S, Vh = svd(xp.concat(core, axis=-2))
+    rows = _cut(U, [basis.shape[-1] for basis, _ in lefts])
+    vectors = [matmul(basis, part) for (basis, _), part in zip(lefts, rows, strict=True)]
+    return Kept(xp.concat(vectors, axis=-2), S, matmul(Vh, adjoint(Q)))
+
+
+def _cut(A: Array, lengths: list[int]) -> tuple[Array, Array]:
+    """The rows of a matrix in two parts."""
+    return A[..., : lengths[0], :], A[..., lengths[0] :, :]
+
+
+def _stacked(pairs: list[Pair]) -> Pair:
+    """Two factors of the matrices on top of each other."""
+    (B, upper), (C, lower) = pairs
+    xp = namespace(B)
+
+    def zeros(rows: Array, columns: Array) -> Array:
+        shape = (*rows.shape[:-1], columns.shape[-1])
+        return xp.zeros(shape, dtype=rows.dtype, device=device(rows))
+
+    top, bottom = xp.concat([B, zeros(B, C)], axis=-1), xp.concat([zeros(C, B), C], axis=-1)
+    return xp.concat([top, bottom], axis=-2), xp.concat([upper, lower], axis=-2)
+
+
+def _split(found: Kept, width: int) -> tuple[Kept, Kept]:
+    """The leading triplets, and the others."""
+    U, S, Vh = found
+    return (
+        Kept(U[..., :width], S[..., :width], Vh[..., :width, :]),
+        Kept(U[..., width:], S[..., width:], Vh[..., width:, :]),
+    )
+
+
+def _look(factors: Factors, new: Array | Factors, S: Array, largest: float) -> None:
+    """Refuse what is not finite or exceeds `largest`, with one wait for the device."""
+    if 0 in S.shape:
+        return
+    xp = namespace(S)
+    if concrete_int(xp.all(S[..., 0] <= min(largest, format_of(S).largest))) != 0:
+        return
+    if concrete_int(xp.any(xp.isnan(S[..., 0]))):
+        _checks.nonfinite(factors=factors, new=new)
+    _checks.overflow("the largest singular value", factors.dtype)
+
+
+def _norm(S: Array) -> Array:
+    """Square root of the sum of the squares, whatever their size."""
+    largest = unit(S)
+    ratios = S / largest
+    return root(namespace(S).sum(ratios * ratios, axis=-1)) * largest[..., 0]
