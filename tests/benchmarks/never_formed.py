@@ -97,6 +97,9 @@ class File:
         self.path, self.shape = path, (rows, COLUMNS)
         self.rows_read, self.lock = 0, threading.Lock()
 
+    def __reduce__(self) -> Any:
+        return File, (self.path, self.shape[0])  # each process has a lock of its own
+
     def __getitem__(self, key: Any) -> Any:
         start, stop, _ = key[0].indices(self.shape[0])
         with self.lock:
@@ -181,15 +184,25 @@ def shared_out(workers: int, path: Path, m: int, rank: int) -> tuple[float, floa
 def workers(sizes: Sizes) -> list[Table]:
     """Follow the time and what is exchanged over the number of workers."""
     m, rank = sizes.disk // 5, sizes.rank // 2
-    columns = ["", "time (s)", "readings", "seconds a reading", "sent (MB)", "model (MB)"]
+    columns = ["", "time (s)", "readings", "seconds a reading", "sent (MB)", "at most (MB)"]
     table = Table(f"{m}×{COLUMNS} float32, rank {rank}, on processes of one thread", columns)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "matrix.f32"
         write(path, m)
         for count in 1, 2, 4:
             seconds, readings, sent = measure.fresh(shared_out, count, path, m, rank)
-            block = 8 * COLUMNS * max(32, 2 * rank) / 1e6
-            model = (readings - 1) * (count - 1) * block
-            table.add(f"{count} workers", seconds, readings, seconds / readings, sent, model)
-    table.note("Sent is what the workers counted that they sent to each other.")
+            sums = (readings - 1) * 8 * COLUMNS * max(32, 2 * rank)
+            most = sums if count == 1 else sums * (1 + m / CHUNK) + 4 * m * (rank + 8)
+            table.add(
+                f"{count} worker{'s' * (count > 1)}",
+                seconds,
+                readings,
+                seconds / readings,
+                sent,
+                most / 1e6,
+            )
+    table.note(
+        "Sent is what the workers say they sent, to each other and to the client; at most, what it "
+        "would be if every strip's results were joined on another worker."
+    )
     return [table]
