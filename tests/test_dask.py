@@ -162,6 +162,68 @@ def test_scale_of_the_chunks_is_the_scale_of_the_values(dtype, exponent):
     assert_within(factors.S.astype(float) / scale, expected[:RANK], dtype=dtype, size=400)
 
 
+def test_chunks_of_very_different_sizes_are_added_up_right():
+    """Where some are so small that they would be scaled, and others are not."""
+    A = matrix("float64")
+    A[100:200] *= 1e-120
+    array, _ = chunked(A, (100, 40))
+    expected = np.linalg.svd(A, compute_uv=False)[:RANK]
+    factors = eckart.truncated_svd(array, RANK, method="krylov")
+    assert_within(factors.S, expected, dtype="float64", size=400)
+
+
+@pytest.mark.parametrize("exponent", [-300, -90, -80, 80, 90, 300])
+def test_scale_of_the_gram_matrix_is_no_matter(exponent):
+    """Squares of squares of the entries would leave the range where squares do not."""
+    A = np.random.default_rng(0).standard_normal((300, 200))
+    S = np.linalg.svd(A, compute_uv=False)[:5]
+    array, _ = chunked(A * 10.0**exponent, (100, -1))
+    found = eckart.truncated_svd(array, 5, method="krylov").S / 10.0**exponent
+    assert_within(found, S, dtype="float64", size=300, scale=S[0])
+
+
+def test_errors_that_squares_cannot_tell_are_met(dtype):
+    """By more digits, or by reading the matrix into memory."""
+    S = np.geomspace(1, EPS[dtype] ** 0.875, 100)
+    A = matrix(dtype, S, (900, 400))
+    array, _ = chunked(A, (100, -1))
+    error = EPS[dtype] ** 0.625
+    expected = eckart.truncated_svd(A, error=error, method="exact").rank
+    assert abs(eckart.truncated_svd(array, error=error, method="krylov").rank - expected) <= 1
+
+
+def test_empty_chunks_are_no_matter():
+    """They come from filters and slices."""
+    A = matrix("float64")
+    array, _ = chunked(A, ((0, 400), (90, 0)))
+    assert_truncation(eckart.truncated_svd(array, RANK, method="krylov"), A, S, "float64")
+
+
+def test_masked_chunks_are_refused():
+    """Like masked arrays."""
+    da = importlib.import_module("dask.array")
+    masked = da.from_array(np.ma.masked_greater(np.eye(4), 0.5), chunks=2)
+    with pytest.raises(TypeError, match=r"plain NumPy arrays, got numpy.*MaskedArray"):
+        eckart.truncated_svd(masked, 1)
+
+
+def test_more_repeats_than_a_block_are_found():
+    """A block finds as many copies of a value as it has columns, so it has to widen."""
+    S = np.where(np.arange(400) < 70, 1.0, 0.3)
+    array, _ = chunked(matrix("float64", S, (500, 400)), (128, -1))
+    factors = eckart.truncated_svd(array, rtol=0.5, method="krylov")
+    assert factors.rank == 70
+
+
+def test_restart_keeps_what_is_wanted(dtype, monkeypatch):
+    """A basis that has no room goes on from its best vectors."""
+    monkeypatch.setattr("eckart._lanczos._ROOM", 2)
+    S = np.arange(1.0, 401) ** -0.5
+    A = matrix(dtype, S, (500, 400))
+    array, _ = chunked(A, (128, -1))
+    assert_truncation(eckart.truncated_svd(array, RANK, method="krylov"), A, S, dtype)
+
+
 def test_all_values_of_chunks_are_found_in_one_reading(dtype, monkeypatch):
     """Through the triangles of the strips, which nothing is squared for."""
     monkeypatch.setattr("eckart._svd._READ", 0)

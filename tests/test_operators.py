@@ -50,7 +50,8 @@ def sparse_kinds(backend, A, dtype):
         return {**kinds, "LinearOperator": sp.linalg.aslinearoperator(narrow)}
     array = backend.asarray(A, dtype)
     if backend.library == "torch":
-        return {kind: getattr(array, f"to_sparse_{kind}")() for kind in ("coo", "csr", "csc")}
+        kinds = {kind: getattr(array, f"to_sparse_{kind}")() for kind in ("coo", "csr", "csc")}
+        return {**kinds, "bsr": array.to_sparse_bsr((1, 1))}
     if backend.library == "jax":
         return {"BCOO": importlib.import_module("jax.experimental.sparse").BCOO.fromdense(array)}
     return {}
@@ -162,6 +163,23 @@ def test_sparse_matrices_are_taken_as_they_are(backend, dtype):
         assert_within(backend.to_numpy(eckart.stable_rank(kind)), stable, **exact, scale=stable)
         by_error = eckart.truncated_svd(kind, error=0.2)
         assert by_error.rank == eckart.truncated_svd(A, error=0.2).rank
+
+
+@pytest.mark.parametrize("end", [1, -1])
+def test_scale_of_a_sparse_matrix_is_no_matter(backend, dtype, end):
+    """Neither its rank, nor what an error drops, nor its values over their scale."""
+    scale = 10.0 ** (end * (30 if EPS[dtype] > 1e-10 else 150))
+    A = sparse_numpy(150, 100, dtype)
+    values = np.linalg.svd(A, compute_uv=False)
+    for kind in sparse_kinds(backend, zoo.rounded(A * scale, dtype), dtype).values():
+        stable = backend.to_numpy(eckart.stable_rank(kind))
+        expected = np.sum(values**2) / values[0] ** 2
+        assert_within(stable, expected, dtype=dtype, size=150, scale=expected)
+        found = eckart.truncated_svd(kind, error=0.2)
+        assert found.rank == eckart.truncated_svd(A, error=0.2).rank
+        found = backend.to_numpy(found.S).astype(float) / scale
+        close = {"dtype": dtype, "size": 150, "scale": values[0]}
+        assert_within(found, values[: len(found)], **close, units=100)
 
 
 def test_centred_sparse_matrix_is_one_expression(backend, dtype):

@@ -235,6 +235,14 @@ def refuse_layout(name: str, batch: int, dense: int) -> NoReturn:
     )
 
 
+def refuse_hybrid(name: str, dense: int) -> NoReturn:
+    """Say that a sparse tensor of PyTorch has axes that it does not store sparsely."""
+    raise TypeError(
+        f"`{name}` must be a sparse tensor without dense axes, got one with {dense}. "
+        "Convert it first, for example with to_dense and to_sparse."
+    )
+
+
 def refuse_one_sided(name: str) -> NoReturn:
     """Say that a linear operator has no product with its adjoint."""
     raise TypeError(
@@ -264,9 +272,9 @@ def known_chunks(name: str, A: Any) -> None:
             f"`{name}` must have chunks of known sizes, got {A.chunks}. "
             "Compute them first, with its method compute_chunk_sizes."
         )
-    if not isinstance(A._meta, np.ndarray):
+    if not isinstance(A._meta, np.ndarray) or isinstance(A._meta, np.matrix | np.ma.MaskedArray):
         raise TypeError(
-            f"`{name}` must have chunks that are NumPy arrays, got {_kind(A._meta)}. "
+            f"`{name}` must have chunks that are plain NumPy arrays, got {_kind(A._meta)}. "
             "Convert them first, for example with its method map_blocks."
         )
 
@@ -287,6 +295,15 @@ def same_dtype(first: str, one: Any, other: str, two: Any) -> None:
             f"`{first}` must have the dtype of `{other}`, {dtype_name(two)}, as that is known by "
             f"its products, got {dtype_name(one)}. Convert it first, for example with xp.astype."
         )
+
+
+def refuse_reading(shape: tuple[int, ...], limit: int) -> NoReturn:
+    """Say that a Dask array is too large to be read into memory for what is asked."""
+    raise ValueError(
+        f"`A` must have at most {limit} entries for what has to read it into memory, that is a "
+        'stack, method="exact" or "gram", a very small `error`, or certify; got a Dask array '
+        f'of shape {shape}. Take one matrix at a time, by method="krylov".'
+    )
 
 
 def refuse_short_side(shape: tuple[int, ...], limit: int) -> NoReturn:

@@ -6,6 +6,7 @@ Imported only when one of its arrays is met.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from dask.base import persist
 from dask.delayed import delayed
 
-from eckart._goal import Goal
+from eckart._goal import Goal, is_resolved
 from eckart._lanczos import first_block, lanczos
 from eckart._linalg import (
     largest_modulus,
@@ -52,6 +53,8 @@ def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
     in the memory of the workers.
     """
     strips = _Strips(A)
+    if rules.error is not None and not is_resolved(np.empty(0, dtype=strips.dtype), rules.error):
+        strips.widen()
     P = first_block(min(A.shape), rules, like=np.empty(0, dtype=strips.wide), seed=seed)
     W = strips.product(P)
     if not np.all(np.isfinite(strips.power)):
@@ -157,7 +160,10 @@ class _Strips:
         self.power = found.power if self.power is None else self.power
         if mixed:
             return self.product(X)
-        self.squared_norm = found.squared_norm if measured else self.squared_norm
+        if measured:
+            shift = _shift(found.W)
+            self.power, self.squared_norm = self.power * shift, found.squared_norm * shift * shift
+            return found.W * shift * shift
         return found.W
 
     def factored(self, V: Array) -> tuple[Any, Array]:
@@ -197,7 +203,9 @@ def _both_sides(
     """The share of a strip in ``adjoint(A) @ A @ X``, at first with the power that suits it."""
     least = most = power
     if power is None:
-        largest = np.max([largest_modulus(working(block)) for block in strip], axis=0)
+        none = np.zeros((1, 1), dtype=X.real.dtype)
+        seen = [largest_modulus(working(block)) for block in strip if block.size]
+        largest = np.max([none, *seen], axis=0)
         power = normalizing_power(largest)
         least, most = (np.where(largest == 0, end, power) for end in (np.inf, 0.0))
     squares = np.zeros(())
@@ -213,6 +221,14 @@ def _both_sides(
             rows = [np.vecdot(piece, piece).real for _, piece in pieces]
             squares = squares + sum(np.sum(row, dtype=np.float64) for row in rows)
     return _Sum(W, squares, least, most)
+
+
+def _shift(W: Array) -> float:
+    """A power of two that, multiplied by, leaves room to square ``W``, which has squares in it."""
+    largest = float(np.max(np.abs(W), initial=0.0))
+    if largest == 0.0 or 1e-60 < largest < 1e60:
+        return 1.0
+    return float(2.0 ** -(math.frexp(largest)[1] // 2))
 
 
 def _one_side(strip: list[Array], turned: bool, V: Array, power: Array) -> Array:

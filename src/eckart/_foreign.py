@@ -77,10 +77,14 @@ class _Threaded:
 
 def _torch_sparse(name: str, A: Any) -> Operator:
     """A sparse tensor of any layout; by rows, and turned by rows again, its products are fast."""
-    like = namespace(A).zeros(0, dtype=A.dtype, device=A.device)
+    xp = namespace(A)
+    if A.dense_dim():
+        _checks.refuse_hybrid(name, A.dense_dim())
+    like = xp.zeros(0, dtype=A.dtype, device=A.device)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        A = working(A).to_sparse_csr()
+        blocked = A.layout in (xp.sparse_bsr, xp.sparse_bsc)
+        A = working(A.to_sparse_coo() if blocked else A).to_sparse_csr()
         transposed = A.transpose(0, 1).to_sparse_csr()
     return replace(_sparse(name, A, transposed, A.values().detach()), like=like)
 
@@ -113,8 +117,8 @@ def _sparse(name: str, A: Any, transposed: Any, values: Array) -> Operator:
         with full_precision(X):
             return conjugate(transposed @ conjugate(X))
 
-    def energy() -> Array:
-        return squared_norm(widest(values[None, :]))
+    def energy(factor: Array | float) -> Array:
+        return squared_norm(widest(values[None, :] * factor))
 
     return Operator(tuple(A.shape), values[:0], forward, backward, energy)
 

@@ -46,9 +46,9 @@ def namespace(*arrays: Array) -> Namespace:
 
     NumPy's go along with Dask's, which are made of them.
     """
-    chunked = [array for array in arrays if array_api_compat.is_dask_array(array)]
-    others = [array for array in arrays if not array_api_compat.is_numpy_array(array)]
-    return array_api_compat.array_namespace(*(others if chunked else arrays))
+    if len(arrays) > 1 and any(map(is_dask, arrays)):
+        arrays = tuple(array for array in arrays if not array_api_compat.is_numpy_array(array))
+    return array_api_compat.array_namespace(*arrays)
 
 
 def library(array: Array) -> str:

@@ -54,8 +54,8 @@ class Operator:
         ``matmul(X)`` is the matrix times `X`, (..., n, p), ``rmatmul(X)`` its adjoint times `X`,
         (..., m, p).
     squared_norm : callable, optional
-        Gives the sum of the squared moduli of the entries, (...), where that is known more cheaply
-        by products.
+        ``squared_norm(factor)`` is the sum of the squared moduli of the entries times a factor,
+        shape (...), where that is known more cheaply than by products.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class Operator:
     like: Array
     matmul: Callable[[Array], Array]
     rmatmul: Callable[[Array], Array]
-    squared_norm: Callable[[], Array] | None = None
+    squared_norm: Callable[[Array | float], Array] | None = None
 
     # NumPy would otherwise make an array of objects before it looks for __rmatmul__.
     __array_ufunc__ = None
@@ -213,7 +213,7 @@ def stored(A: Array) -> Operator:
         lambda X: (
             matmul(adjoint(A), X) if multiplies_transposed(A) else adjoint(matmul(adjoint(X), A))
         ),
-        lambda: sum(squared_norm(widest(part)) for (part,) in chunks(A)),
+        lambda factor: sum(squared_norm(widest(part * factor)) for (part,) in chunks(A)),
     )
 
 
@@ -237,8 +237,9 @@ def dense(A: Array) -> tuple[Operator, Array]:
         # What stands between the product and its adjoint keeps JAX from making one of them again.
         return adjoint(xp.where(finite, matmul(adjoint(X), A), 0.0))
 
-    def energy() -> Array:
-        return sum(squared_norm(widest(part * power)) for (part,) in chunks(A))
+    def energy(factor: Array | float) -> Array:
+        scale = power * factor
+        return sum(squared_norm(widest(part * scale)) for (part,) in chunks(A))
 
     return Operator(A.shape, A, forward, backward, energy), power
 
@@ -260,7 +261,7 @@ def scaled(operator: Operator) -> tuple[Operator, Array]:
         operator,
         matmul=lambda X: xp.where(finite, operator.matmul(X * factor), 0.0),
         rmatmul=lambda X: xp.where(finite, operator.rmatmul(X * factor), 0.0),
-        squared_norm=None if known is None else lambda: known() * power[..., 0, 0] ** 2,
+        squared_norm=None if known is None else lambda other: known(power * other),
     ), power
 
 
@@ -294,7 +295,9 @@ def combination(terms: Sequence[Operator], weights: Sequence[Any]) -> Operator:
 def energy(operator: Operator) -> Array:
     """Sum of the squared moduli of the entries, shape (...), by products where it is not known."""
     if operator.squared_norm is not None:
-        return operator.squared_norm()
+        return operator.squared_norm(1.0)
+    if 0 in operator.shape:
+        return squared_norm(widest(formed(operator)))
     return sum(squared_norm(widest(part)) for part in _parts(operator))
 
 
@@ -304,7 +307,8 @@ def formed(operator: Operator) -> Array:
     m, n = operator.shape[-2:]
     if 0 in operator.shape:
         return xp.zeros(operator.shape, dtype=operator.like.dtype, device=device(operator.like))
-    whole = xp.concat(list(_parts(operator)), axis=-1)
+    # Copies, for a product may reuse the memory that it returned before.
+    whole = xp.concat([xp.asarray(part, copy=True) for part in _parts(operator)], axis=-1)
     return whole if n <= m else adjoint(whole)
 
 

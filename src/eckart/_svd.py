@@ -11,6 +11,7 @@ from eckart._choice import choice, prefers_gram
 from eckart._derivative import Kept, Known, Parts
 from eckart._factors import SVD, Factors, LowRank, array_of, parts_of
 from eckart._foreign import taken
+from eckart._goal import is_resolved
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
 from eckart._linalg import svd, svdvals
@@ -24,6 +25,7 @@ from eckart._namespace import (
     is_dask,
     namespace,
     real_dtype,
+    widest,
     working,
 )
 from eckart._operator import Operator, formed
@@ -65,7 +67,8 @@ def truncated_svd(
         decomposed through the QR of their thin matrices, the product is never formed. What is
         known by its products (an `operator`, a sparse array of SciPy, a sparse tensor of PyTorch, a
         BCOO of JAX, a LinearOperator of SciPy, or an `add` of such with others) goes by
-        ``"krylov"``.
+        ``"krylov"``. A Dask array of up to 2**23 entries is read into memory; a larger one, or any
+        with ``"krylov"``, goes by a block Lanczos iteration that reads it once a step.
     rank : int, optional
         At most this many triplets, ``0 <= rank <= min(m, n)``; exactly as many if no other rule is
         given.
@@ -95,8 +98,9 @@ def truncated_svd(
     -------
     SVD
         ``U`` (..., m, r), ``S`` (..., r) descending, ``Vh`` (..., r, n), in the dtype (``S`` in its
-        real dtype) and on the device of `A`. In each column of ``U`` the entry of largest modulus
-        is real, up to rounding, and positive.
+        real dtype) and on the device of `A`; of a Dask array ``U`` is one, and ``Vh`` if that has
+        more columns than rows, the others are NumPy arrays. In each column of ``U`` the entry of
+        largest modulus is real, up to rounding, and positive.
 
     Raises
     ------
@@ -136,6 +140,9 @@ def truncated_svd(
     and a second derivative is NaN. At a tie across the cut, where there is none, it is finite.
     With respect to a matrix known by its products there is none, and a TypeError where one is asked
     for.
+
+    Of a Dask array that is not read into memory, singular values below ``1.5e-8 * S[0]`` are not
+    told apart from each other or from zero, and rules that go by them are uncertain.
 
     A matrix known by its products is formed where the iteration gives way to the full SVD, if it
     has no more than 2**27 entries. An `error` needs the norm of all entries, which costs as many
@@ -387,7 +394,7 @@ def _decompose_operator(
         found = krylov(underivable(A), rules, accuracy=accuracy, seed=seed)
     if found is not None:
         return found
-    method = "exact" if method == "krylov" else method
+    method = "gram" if method == "gram" else "exact"
     return _decompose((whole(A),), rules, method, accuracy, seed, spare=False)
 
 
@@ -396,8 +403,11 @@ def _decompose_chunks(A: Array, rules: Rules, method: str, accuracy: float, seed
     from eckart import _dask
 
     large = math.prod(A.shape) > _READ or method == "krylov"
-    if large and method in ("auto", "krylov") and A.ndim == 2 and 0 not in A.shape:
+    told = rules.error is None or is_resolved(widest(working(A._meta)), rules.error)
+    if large and told and method in ("auto", "krylov") and A.ndim == 2 and 0 not in A.shape:
         return _dask.truncation(A, rules, accuracy=accuracy, seed=seed)
+    if not told:
+        method = "exact"
     found = _decompose((whole(A),), rules, method, accuracy, seed, spare=False)
     return found._replace(U=_dask.chunked(found.U, A))
 
@@ -405,7 +415,8 @@ def _decompose_chunks(A: Array, rules: Rules, method: str, accuracy: float, seed
 def whole(A: Array | Operator) -> Array:
     """A matrix that is not in memory entry by entry, formed if that is not too much."""
     if math.prod(A.shape) > _FORMED:
-        _checks.refuse_whole(A.shape, _FORMED)
+        refuse = _checks.refuse_whole if isinstance(A, Operator) else _checks.refuse_reading
+        refuse(tuple(A.shape), _FORMED)
     return formed(underivable(A)) if isinstance(A, Operator) else working(A.compute())
 
 
