@@ -293,8 +293,9 @@ def test_iteration_that_gives_up_says_so(monkeypatch):
     monkeypatch.setattr("eckart._lanczos._STEPS", 2)
     A = matrix("float64", 1 / np.arange(1.0, 301) ** 0.1, (500, 300))
     array, _ = chunked(A, (128, -1))
-    with pytest.warns(RuntimeWarning, match="have not converged: a residual of"):
+    with pytest.warns(RuntimeWarning, match="have not converged: a residual of") as told:
         eckart.truncated_svd(array, 20, method="krylov")
+    assert told[0].filename == __file__  # where the call stands
 
 
 class Killer:

@@ -410,7 +410,7 @@ def warn_of_residual(residual: float, accuracy: float) -> None:
         f"`accuracy` = {accuracy:.2g}. Ask for a lower rank or less accuracy, or use "
         'method="exact".',
         RuntimeWarning,
-        stacklevel=5,
+        stacklevel=4,
     )
 
 

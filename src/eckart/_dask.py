@@ -60,7 +60,10 @@ def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
     if not np.all(np.isfinite(strips.power)):
         return _not_finite(A, 1 if rules.rank is None else rules.rank)
     goal = Goal(
-        *(np.empty(0, dtype=strips.dtype), rules, strips.power, accuracy),
+        like=np.empty(0, dtype=strips.dtype),
+        rules=rules,
+        power=strips.power,
+        accuracy=accuracy,
         energy=lambda: strips.squared_norm,
         cheap=True,
     )
@@ -133,7 +136,7 @@ class _Strips:
         self.turned = A.shape[0] < A.shape[1]
         blocks = A.to_delayed()
         self.strips = [list(strip) for strip in (blocks.T if self.turned else blocks)]
-        self.rows, self.columns = A.chunks[::-1] if self.turned else A.chunks
+        self.rows = A.chunks[1 if self.turned else 0]
         empty = np.empty((1, 0), dtype=A.dtype)
         self.dtype = working(empty).dtype
         self.wide = widest(working(empty)).dtype

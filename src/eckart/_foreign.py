@@ -130,8 +130,15 @@ def _is_class(A: Any, module: str, name: str) -> bool:
     )
 
 
+def _is_scipy_sparse(A: Any) -> bool:
+    """Whether `A` is a sparse array or matrix of SciPy or CuPy, or of a class derived from one."""
+    return hasattr(A, "tocsr") and any(
+        "scipy.sparse" in kind.__module__ for kind in type(A).__mro__
+    )
+
+
 KINDS: tuple[tuple[Callable[[Any], bool], Callable[[str, Any], Operator]], ...] = (
-    (lambda A: hasattr(A, "tocsr") and "scipy.sparse" in type(A).__module__, _scipy_sparse),
+    (_is_scipy_sparse, _scipy_sparse),
     (lambda A: is_torch(A) and not is_strided(A), _torch_sparse),
     (lambda A: _is_class(A, "jax.experimental.sparse", "BCOO"), _jax_sparse),
     (lambda A: _is_class(A, "scipy.sparse.linalg", "LinearOperator"), _linear_operator),

@@ -45,11 +45,11 @@ class Goal:
 
     def __init__(
         self,
+        *,
         like: Array,
         rules: Rules,
         power: Array,
         accuracy: float,
-        *,
         energy: Callable[[], Array],
         cheap: bool,
     ) -> None:

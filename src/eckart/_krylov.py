@@ -94,7 +94,10 @@ def krylov(
         return None
     operator, power = scaled(A) if isinstance(A, Operator) else dense(A)
     goal = Goal(
-        *(operator.like, rules, power, accuracy),
+        like=operator.like,
+        rules=rules,
+        power=power,
+        accuracy=accuracy,
         energy=functools.partial(energy, operator),
         cheap=operator.squared_norm is not None,
     )

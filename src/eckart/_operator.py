@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from eckart import _checks
@@ -69,10 +69,10 @@ class Operator:
     """
 
     shape: tuple[int, ...]
-    like: Array
-    matmul: Callable[[Array], Array]
-    rmatmul: Callable[[Array], Array]
-    squared_norm: Callable[[Array | float], Array] | None = None
+    like: Array = field(repr=False)
+    matmul: Callable[[Array], Array] = field(repr=False)
+    rmatmul: Callable[[Array], Array] = field(repr=False)
+    squared_norm: Callable[[Array | float], Array] | None = field(default=None, repr=False)
 
     # NumPy would otherwise make an array of objects before it looks for __rmatmul__.
     __array_ufunc__ = None
