@@ -5,14 +5,7 @@ import pytest
 
 import eckart
 from compare import EPS, assert_within
-
-
-def random(shape, dtype, seed):
-    rng = np.random.default_rng(seed)
-    values = rng.standard_normal(shape)
-    if dtype.startswith("complex"):
-        values = values + 1j * rng.standard_normal(shape)
-    return values.astype(dtype)
+from zoo import random
 
 
 def low_rank(backend, dtype, m=7, n=5, r=3, stack=(), seed=0, scale=1.0):

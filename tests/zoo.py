@@ -55,6 +55,15 @@ def orthonormal(m: int, k: int, *, seed: int, complex_: bool) -> Any:
     return np.linalg.qr(G)[0]
 
 
+def random(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
+    """Normal entries as `dtype` holds them."""
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal(shape)
+    if dtype.startswith("complex"):
+        values = values + 1j * rng.standard_normal(shape)
+    return values.astype(dtype)
+
+
 def matrix(S: Any, shape: tuple[int, int], *, dtype: str, seed: int = 0) -> Any:
     """A NumPy matrix in double precision with these singular values and random vectors."""
     m, n = shape
