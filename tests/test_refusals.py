@@ -277,8 +277,11 @@ def test_shape_that_is_no_sequence_is_refused(backend):
         eckart.break_even_rank(10)
 
 
-@pytest.mark.needs("compile")
-def test_sparse_tensor_is_refused(backend):
-    """A TypeError that says to make it dense."""
-    with pytest.raises(TypeError, match=r"`A` must be a dense array, got .*sparse_coo.*to_dense"):
-        eckart.truncated_svd(eye(backend).to_sparse(), 1)
+@pytest.mark.only("torch")
+def test_layout_that_is_not_taken_is_refused(backend):
+    """A TypeError that says to make it dense: oneDNN's anywhere, a sparse one as a vector."""
+    A = eye(backend)
+    with pytest.raises(TypeError, match=r"`A` must be a dense array, got .*mkldnn.*to_dense"):
+        eckart.truncated_svd(A.to_mkldnn(), 1)
+    with pytest.raises(TypeError, match=r"`x` must be a dense array, got .*sparse_coo.*to_dense"):
+        eckart.linear(A.to_sparse(), eckart.truncated_svd(A, 1))

@@ -22,7 +22,6 @@ from eckart._namespace import (
     conjugate,
     full_precision,
     is_dask,
-    is_strided,
     is_torch,
     namespace,
     widest,
@@ -139,7 +138,7 @@ def _is_scipy_sparse(A: Any) -> bool:
 
 KINDS: tuple[tuple[Callable[[Any], bool], Callable[[str, Any], Operator]], ...] = (
     (_is_scipy_sparse, _scipy_sparse),
-    (lambda A: is_torch(A) and not is_strided(A), _torch_sparse),
+    (lambda A: is_torch(A) and "sparse" in str(A.layout), _torch_sparse),
     (lambda A: _is_class(A, "jax.experimental.sparse", "BCOO"), _jax_sparse),
     (lambda A: _is_class(A, "scipy.sparse.linalg", "LinearOperator"), _linear_operator),
 )
