@@ -12,6 +12,7 @@ from eckart import _checks
 from eckart._factors import Factors, LowRank, array_of, checked, in_memory, paired, parts_of
 from eckart._foreign import taken
 from eckart._linalg import matmul, root
+from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
     adjoint,
@@ -144,6 +145,7 @@ def _combined(named: dict[str, Any], scales: list[Any]) -> Operator:
     return replace(total, shape=shape, like=likes[first] if alike else like)
 
 
+@across_devices
 def norm(factors: Factors, /) -> Array:
     """Frobenius norm of a matrix given by factors.
 
@@ -193,6 +195,7 @@ def norm(factors: Factors, /) -> Array:
     return cast(length, real_dtype(factors[0]))
 
 
+@across_devices
 def inner(one: Factors, other: Factors, /) -> Array:
     """Frobenius inner product of two matrices given by factors.
 

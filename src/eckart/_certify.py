@@ -11,6 +11,7 @@ from eckart._factors import SVD, Factors, array_of, checked, in_memory, parts_of
 from eckart._foreign import taken
 from eckart._golub_kahan import completed, extended, started
 from eckart._linalg import chunks, column_norms, eigvalsh, matmul, qr, squared_norm, svdvals
+from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
     adjoint,
@@ -78,6 +79,7 @@ class Certificate(NamedTuple):
     gap: Array
 
 
+@across_devices
 def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0) -> Certificate:
     """Measure how well factors approximate a matrix, and how well they could.
 

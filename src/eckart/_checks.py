@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
+import sys
+import traceback
 import warnings
 from collections.abc import Collection, Iterable
 from numbers import Complex, Real
@@ -410,8 +413,15 @@ def warn_of_residual(residual: float, accuracy: float) -> None:
         f"`accuracy` = {accuracy:.2g}. Ask for a lower rank or less accuracy, or use "
         'method="exact".',
         RuntimeWarning,
-        stacklevel=4,
+        stacklevel=_outside(),
     )
+
+
+def _outside() -> int:
+    """How many calls above the caller the first one from outside of the package is."""
+    frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
+    ours = itertools.takewhile(lambda frame: __package__ in frame.f_globals["__name__"], frames)
+    return 1 + sum(1 for _ in ours)
 
 
 def warn_of_derivative(residual: float, tolerance: float) -> None:

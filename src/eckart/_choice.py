@@ -25,7 +25,8 @@ import math
 from typing import NamedTuple
 
 from eckart._gram import is_accurate
-from eckart._namespace import Array, dtype_name, is_plain, library
+from eckart._linalg import stays_in_pieces
+from eckart._namespace import Array, dtype_name, is_plain, library, pieces
 from eckart._tolerance import Rules
 
 
@@ -53,7 +54,11 @@ _HIGHEST = 256  # rank up to which iterations were measured
 
 def choice(A: Array, rules: Rules) -> str:
     """The fastest way that is accurate for `A`: ``"exact"``, ``"gram"`` or ``"krylov"``."""
-    if not is_plain(A) or 0 in A.shape:
+    if 0 in A.shape:
+        return "exact"
+    if pieces(A) > 1:  # the full SVD may take them together, the Gram matrix moves its parts about
+        return "exact" if stays_in_pieces(A) and not is_plain(A) else "krylov"
+    if not is_plain(A):
         return "exact"
     *stack, m, n = A.shape
     k = min(m, n)
@@ -70,4 +75,4 @@ def choice(A: Array, rules: Rules) -> str:
 
 def prefers_gram(A: Array) -> bool:
     """Whether one side is so short that the Gram matrix over it is a fast way and accurate."""
-    return max(A.shape[-2:]) >= 2 * min(A.shape[-2:]) and is_accurate(A)
+    return pieces(A) == 1 and max(A.shape[-2:]) >= 2 * min(A.shape[-2:]) and is_accurate(A)

@@ -10,8 +10,11 @@ import functools
 import math
 from collections.abc import Iterator
 
+from eckart._mesh import lengthwise
 from eckart._namespace import (
     Array,
+    adjoint,
+    awaited,
     device,
     dtype_name,
     format_of,
@@ -19,6 +22,7 @@ from eckart._namespace import (
     is_complex,
     is_jax,
     namespace,
+    pieces,
     precision_keywords,
     real_dtype,
 )
@@ -31,7 +35,7 @@ def matmul(A: Array, B: Array) -> Array:
     """Matrix product at the full precision of the dtype, whatever the user's settings are."""
     xp = namespace(A, B)
     with full_precision(A):
-        return xp.matmul(A, B, **precision_keywords(xp))
+        return awaited(xp.matmul(A, B, **precision_keywords(xp)))
 
 
 def multiplies_transposed(A: Array) -> bool:
@@ -83,7 +87,10 @@ def largest_modulus(A: Array) -> Array:
     parts = [xp.real(A), xp.imag(A)] if is_complex(A) else [A]
     axes = {"axis": (-2, -1), "keepdims": True}
     ends = [end for part in parts for end in (xp.max(part, **axes), -xp.min(part, **axes))]
-    return functools.reduce(xp.maximum, ends)
+    largest = functools.reduce(xp.maximum, ends)
+    if is_jax(A):  # passes over NaN on a CPU: https://github.com/openxla/xla/issues/21461
+        largest = xp.where(xp.any(A != A, **axes), math.nan, largest)
+    return awaited(largest)
 
 
 def modulus(A: Array) -> Array:
@@ -96,21 +103,63 @@ def modulus(A: Array) -> Array:
 
 def svd(A: Array) -> tuple[Array, Array, Array]:
     """Thin SVD, ``S`` NaN for a matrix that is not finite."""
+    m, n = A.shape[-2:]
+    if _is_stacked(A, n, m):
+        U, S, Vh = svd(adjoint(A))
+        return adjoint(Vh), S, adjoint(U)
     scaled, power = normalized(A)
-    U, S, Vh = namespace(A).linalg.svd(scaled, full_matrices=False)
-    return U, S / power[..., 0], Vh
+    if not _is_stacked(A, m, n):
+        U, S, Vh = namespace(A).linalg.svd(scaled, full_matrices=False)
+        return U, S / power[..., 0], Vh
+    Q, R = qr(scaled)
+    U, S, Vh = svd(R)
+    return matmul(Q, U), S / power[..., 0], Vh
 
 
 def svdvals(A: Array) -> Array:
     """Singular values alone, NaN for a matrix that is not finite."""
+    m, n = A.shape[-2:]
+    if _is_stacked(A, n, m):
+        return svdvals(adjoint(A))
     scaled, power = normalized(A)
-    return namespace(A).linalg.svdvals(scaled) / power[..., 0]
+    core = qr(scaled)[1] if _is_stacked(A, m, n) else scaled
+    return namespace(A).linalg.svdvals(core) / power[..., 0]
 
 
 def qr(A: Array) -> tuple[Array, Array]:
-    """Thin QR factorization."""
-    Q, R = namespace(A).linalg.qr(A, mode="reduced")
-    return Q, R
+    """Thin QR factorization.
+
+    Notes
+    -----
+    A tall matrix that lies in pieces on several devices is not brought together: each factorizes
+    rows of its own, then all of them the small factors on top of each other [1]_.
+
+    References
+    ----------
+    .. [1] J. Demmel, L. Grigori, M. Hoemmen and J. Langou, "Communication-optimal parallel and
+       sequential QR and LU factorizations", SIAM Journal on Scientific Computing 34, 2012.
+    """
+    xp = namespace(A)
+    *stack, m, n = A.shape
+    if not _is_stacked(A, m, n):
+        Q, R = xp.linalg.qr(A, mode="reduced")
+        return Q, R
+    p = pieces(A)
+    Q, R = qr(xp.reshape(lengthwise(A), (*stack, p, m // p, n)))
+    W, R = qr(awaited(xp.reshape(R, (*stack, p * n, n))))
+    return xp.reshape(matmul(Q, xp.reshape(W, (*stack, p, n, n))), A.shape), R
+
+
+def stays_in_pieces(A: Array) -> bool:
+    """Whether `svd` leaves the pieces of `A` where they are."""
+    m, n = A.shape[-2:]
+    return _is_stacked(A, m, n) or _is_stacked(A, n, m)
+
+
+def _is_stacked(A: Array, m: int, n: int) -> bool:
+    """Whether `A` is in pieces that can be tall ones on top of each other, if it is m by n."""
+    p = pieces(A)
+    return p > 1 and m % p == 0 and m >= 2 * p * n > 0
 
 
 def eigvalsh(A: Array) -> Array:
@@ -143,12 +192,12 @@ def root(values: Array) -> Array:
 
 def column_norms(Y: Array) -> Array:
     """Norm of each column, shape (..., 1, b)."""
-    return namespace(Y).sqrt(namespace(Y).sum(_squares(Y), axis=-2, keepdims=True))
+    return namespace(Y).sqrt(awaited(namespace(Y).sum(_squares(Y), axis=-2, keepdims=True)))
 
 
 def squared_norm(A: Array) -> Array:
     """Squared Frobenius norm, shape (...)."""
-    return namespace(A).sum(_squares(A), axis=(-2, -1))
+    return awaited(namespace(A).sum(_squares(A), axis=(-2, -1)))
 
 
 def chunks(A: Array, *others: Array) -> Iterator[tuple[Array, ...]]:

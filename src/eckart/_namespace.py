@@ -5,6 +5,7 @@ The only door to ``array_api_compat``. Nothing above this floor knows the name o
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -58,8 +59,54 @@ def library(array: Array) -> str:
 
 
 def device(array: Array) -> Device:
-    """Where `array` lives; None for a traced array of a library that does not say."""
-    return array_api_compat.device(array)
+    """Where `array` lives; None for a traced array of a library that does not say.
+
+    Of an array of JAX that is spread over a mesh, all devices of the mesh, each with a whole copy.
+    """
+    where = array_api_compat.device(array)
+    return where.update(spec=()) if hasattr(where, "spec") else where
+
+
+def mesh(array: Array) -> Any:
+    """The mesh of devices that an array of JAX is spread over, None where it has one device.
+
+    Within a ``shard_map``, where every device has an array of its own, it has one.
+    """
+    if not is_jax(array):
+        return None
+    found = getattr(array.aval.sharding, "mesh", None)
+    if found is None or found.size < 2 or found.are_all_axes_manual:
+        return None
+    return array.sharding.mesh if is_plain(array) else found
+
+
+def pieces(A: Array) -> int:
+    """In how many pieces the rows and columns of `A` are, each on a device of its own.
+
+    What is traced does not tell: one matrix on a mesh counts as divided among all its devices, a
+    stack, and what ``vmap`` takes from one, as not divided within its matrices.
+    """
+    over = mesh(A)
+    if over is None:
+        return 1
+    if not is_plain(A):
+        return 1 if A.ndim > 2 or type(A).__name__ == "BatchTracer" else int(over.size)
+    piece: tuple[int, ...] = A.sharding.shard_shape(A.shape)
+    entries: int = math.prod(A.shape[-2:])
+    return entries // max(1, math.prod(piece[-2:]))
+
+
+def awaited(array: Array) -> Array:
+    """`array`, computed by now if CPU devices of JAX had to exchange something for it.
+
+    They stand still for ever where each of them has 32 operations to do by the time that one of
+    them begins an exchange. Processors of other kinds keep the order of what they are given.
+    """
+    if mesh(array) is None or not is_plain(array):
+        return array
+    if next(iter(array.devices())).platform == "cpu":
+        array.block_until_ready()
+    return array
 
 
 def dtype_name(dtype: DType) -> str:

@@ -8,6 +8,7 @@ from eckart import _checks
 from eckart._autodiff import underivable
 from eckart._factors import Factors, array_of
 from eckart._foreign import taken
+from eckart._mesh import across_devices
 from eckart._namespace import Array, cast, namespace, real_dtype
 from eckart._operator import Operator, energy, scaled
 from eckart._svd import spectrum, truncated_svd
@@ -15,6 +16,7 @@ from eckart._tolerance import Rules, count, unit
 from eckart._tolerance import checked as checked_rules
 
 
+@across_devices
 def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any = None) -> Array:
     """Numerical rank: the number of singular values that are not rounding noise.
 
@@ -59,6 +61,7 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     return count(S, checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape)))
 
 
+@across_devices
 def stable_rank(A: Array | Factors | Operator, /) -> Array:
     """Stable rank: squared Frobenius norm over squared spectral norm.
 
@@ -102,6 +105,7 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
     return cast(total, real_dtype(array_of(A)))
 
 
+@across_devices
 def effective_rank(A: Array | Factors | Operator, /) -> Array:
     """Effective rank: exponential of the entropy of the normalized singular values.
 

@@ -15,6 +15,7 @@ from eckart._goal import is_resolved
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
 from eckart._linalg import svd, svdvals
+from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
     Namespace,
@@ -45,6 +46,7 @@ _FORMED = 2**27
 _READ = 2**23
 
 
+@across_devices
 def truncated_svd(
     A: Array | Factors | Operator,
     /,
@@ -179,6 +181,7 @@ def truncated_svd(
     return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
 
 
+@across_devices
 def factorize(
     A: Array | Factors | Operator,
     /,
@@ -245,6 +248,7 @@ def factorize(
     return LowRank(cast(B, A.dtype), cast(C, A.dtype))
 
 
+@across_devices
 def singular_values(A: Array | Factors | Operator, /) -> Array:
     """All singular values of a matrix.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eckart._namespace import Array, conjugate, format_of, is_complex, namespace
+from eckart._namespace import Array, awaited, conjugate, format_of, is_complex, namespace
 
 
 class Triplets(NamedTuple):
@@ -47,4 +47,4 @@ def pivots(U: Array) -> Array:
     modulus = xp.abs(U)
     tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
     first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
-    return xp.take_along_axis(U, first[..., None, :], axis=-2)
+    return awaited(xp.take_along_axis(U, first[..., None, :], axis=-2))

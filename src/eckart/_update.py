@@ -11,6 +11,7 @@ from eckart._autodiff import constant, is_differentiated, represented
 from eckart._derivative import Kept
 from eckart._factors import SVD, Factors, array_of, checked, dtypes, in_memory, pair
 from eckart._linalg import matmul, qr, root, svd
+from eckart._mesh import across_devices
 from eckart._namespace import (
     FORMATS,
     Array,
@@ -58,6 +59,7 @@ class Update(NamedTuple):
     loss: Array
 
 
+@across_devices
 def update(
     factors: Factors, new: Array | Factors, /, rank: int | None = None, *, axis: int = -2
 ) -> Update:
