@@ -33,6 +33,14 @@ def test_matrix_that_is_not_finite_is_marked_in_its_own_power(backend, dtype):
     assert_within(scaled, np.stack([np.eye(2), *np.zeros((2, 2, 2))]), dtype=dtype, size=0)
 
 
+def test_nan_among_many_entries_is_not_passed_over(backend, dtype):
+    """Not by a maximum that works on several entries at once, as JAX's does on a CPU."""
+    A = np.ones((100, 50))
+    A[70, 7] = np.nan
+    power = backend.to_numpy(_linalg.normalizing_power(backend.asarray(A, dtype)))
+    assert np.isnan(power).all()
+
+
 def test_product_keeps_the_precision_of_its_arguments(backend, dtype):
     """One rounding an addition, as the dtype promises."""
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 
 # The words that `lacks` may hold, in the order of the columns.
-ABILITIES = ("half", "double", "grad", "jit", "vmap", "compile", "reflected", "operators")
+ABILITIES = ("half", "double", "grad", "jit", "vmap", "compile", "reflected", "operators", "mesh")
 
 
 def pins(groups: dict[str, list[Any]], *names: str) -> list[str]:

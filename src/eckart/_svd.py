@@ -101,8 +101,9 @@ def truncated_svd(
     SVD
         ``U`` (..., m, r), ``S`` (..., r) descending, ``Vh`` (..., r, n), in the dtype (``S`` in its
         real dtype) and on the device of `A`; of a Dask array ``U`` is one, and ``Vh`` if that has
-        more columns than rows, the others are NumPy arrays. In each column of ``U`` the entry of
-        largest modulus is real, up to rounding, and positive.
+        more columns than rows, the others are NumPy arrays. Of a JAX array that is spread over a
+        mesh of devices, the rows of ``U`` and the columns of ``Vh`` are divided as its own are. In
+        each column of ``U`` the entry of largest modulus is real, up to rounding, and positive.
 
     Raises
     ------
@@ -145,6 +146,11 @@ def truncated_svd(
 
     Of a Dask array that is not read into memory, singular values below ``1.5e-8 * S[0]`` are not
     told apart from each other or from zero, and rules that go by them are uncertain.
+
+    A JAX array that is spread over a mesh is not brought together by ``"krylov"``, which ``"auto"``
+    takes for it, with a rank also while it is traced, nor by any way where its long side is at
+    least twice the product of its short side and the number of devices. Else the full SVD brings a
+    copy to every device.
 
     A matrix known by its products is formed where the iteration gives way to the full SVD, if it
     has no more than 2**27 entries. An `error` needs the norm of all entries, which costs as many
