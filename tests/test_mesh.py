@@ -112,6 +112,17 @@ def test_compiled_truncation_brings_nothing_together(backend, jax, place):
     assert_lies(jax, factors.Vh, mesh, None, columns)
 
 
+def test_axes_of_both_kinds_are_taken(backend, jax):
+    """What is told of the explicit ones holds."""
+    kinds = jax.sharding.AxisType.Explicit, jax.sharding.AxisType.Auto
+    mesh = jax.make_mesh((4, 2), ("r", "c"), axis_types=kinds)
+    A = zoo.matrix(S, (M, N), dtype="float32")
+    given = spread(jax, A.astype("float32"), mesh, "r", "c")
+    factors = eckart.truncated_svd(given, RANK)
+    assert_best(backend, factors, A, S, "float32")
+    assert factors.U.sharding.spec[0] == "r"
+
+
 @pytest.mark.parametrize("shape", [(2048, 24), (24, 2048)], ids=str)
 def test_long_matrix_is_decomposed_where_it_lies(backend, jax, place, shape):
     """All triplets of a matrix with one short side, from the small factors of its pieces alone."""

@@ -48,9 +48,12 @@ def across_devices(function: Callable[P, R]) -> Callable[P, R]:
         layout = {"U": left, "B": left, "S": (*stack, None), "Vh": right, "A": right}
 
         def placed(part: Array, axes: tuple[Any, ...]) -> Array:
+            # Where there are both kinds, those of the kind ``Auto`` are the compiler's.
+            told = over.explicit_axes or over.axis_names
+            named = [tuple(name for name in names or () if name in told) for names in axes]
             spec = (
                 names if names and length % _devices(over, names) == 0 else None
-                for length, names in zip(part.shape, axes, strict=False)
+                for length, names in zip(part.shape, named, strict=False)
             )
             return awaited(place(part, jax.NamedSharding(over, jax.P(*spec))))
 
