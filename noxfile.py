@@ -28,9 +28,13 @@ def run_suite(session: nox.Session, backend: str) -> None:
     """Run the tests on one library, measuring what they cover."""
     data = Path(".coverage-data").absolute()
     data.mkdir(exist_ok=True)
-    variables = {**BACKENDS[backend].get("environment", {})}
+    for old in data.glob(f".coverage.{session.name}.*"):
+        old.unlink()
+    row = BACKENDS[backend]
+    variables = row.get("environment", {})
+    workers = ("--numprocesses=auto", "--dist=worksteal") if row.get("parallel") else ()
     session.run(
-        *("coverage", "run", "-m", "pytest", f"--backend={backend}", *session.posargs),
+        *("coverage", "run", "-m", "pytest", f"--backend={backend}", *workers, *session.posargs),
         env={**variables, "COVERAGE_FILE": str(data / f".coverage.{session.name}")},
     )
 
@@ -103,3 +107,11 @@ def benchmarks(session: nox.Session) -> None:
     install(session, "torch", "jax", "dask", "benchmarks")
     session.run("python", "tests/benchmarks/overhead.py")
     session.run("python", "tests/benchmarks/truncation.py", *session.posargs)
+
+
+@nox.session
+def benchmarks_gpu(session: nox.Session) -> None:
+    """Measure the truncated SVD beside its peers on a GPU, and write docs/benchmarks-gpu.md."""
+    install(session, "torch-cuda", "jax-cuda", "cupy", "benchmarks")
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # JAX would take most of the memory
+    session.run("python", "tests/benchmarks/gpu.py", *session.posargs, env=shared)

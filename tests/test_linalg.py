@@ -52,21 +52,58 @@ def test_product_keeps_the_precision_of_its_arguments(backend, dtype):
     assert np.all(error <= 40 * EPS[dtype] * bound)
 
 
+@pytest.mark.parametrize("shape", [(7, 5), (150, 150), (40, 300)], ids=str)
+def test_singular_values_are_right_to_a_few_units_of_rounding(backend, dtype, shape):
+    """Whatever the size: those that are repeated are as near to each other as derivatives ask."""
+    A, S = repeated(shape, dtype)
+    found = _linalg.svd(backend.asarray(A, dtype))
+    for values in found[1], _linalg.svdvals(backend.asarray(A, dtype)):
+        assert_within(backend.to_numpy(values), S, dtype=dtype, size=1, scale=S[0], units=24)
+    U, _, Vh = map(backend.to_numpy, found)
+    eye = np.eye(min(shape))
+    for product in U.conj().T @ U, Vh @ Vh.conj().T:
+        assert_within(product, eye, dtype=dtype, size=max(shape))
+
+
+@pytest.mark.only("jax")
+def test_qr_iteration_is_the_singular_value_decomposition(backend, dtype):
+    """Where it is asked for on a GPU; a CPU has it too."""
+    A, S = repeated((30, 20), dtype)
+    array = backend.asarray(A, dtype)
+    U, found, Vh = map(backend.to_numpy, _linalg._by_qr_iteration(array, vectors=True))
+    values = backend.to_numpy(_linalg._by_qr_iteration(array, vectors=False))
+    for each in found, values:
+        assert_within(each, S, dtype=dtype, size=1, scale=S[0], units=24)
+    assert_within((U * found) @ Vh, A, dtype=dtype, size=30, scale=S[0])
+
+
+def repeated(shape, dtype):
+    """A matrix that has each of its singular values twice, and these, in double precision."""
+    k = min(shape)
+    A = zoo.rounded(zoo.matrix(3.0 / (1 + np.arange(k) // 2), shape, dtype=dtype), dtype)
+    wide = A.astype(np.result_type(dtype, np.float64))
+    return A, np.linalg.svd(wide, compute_uv=False)
+
+
 @pytest.mark.numpy_only
-def test_eigenvectors_are_found_where_lapack_gives_up(monkeypatch):
-    """A decomposition that does not converge is tried again on the matrix upside down."""
+@pytest.mark.parametrize(("stack", "calls"), [((), 2), ((2, 3), 1 + 2 * (1 + 3))], ids=str)
+def test_eigenvectors_are_found_where_the_library_gives_up(monkeypatch, stack, calls):
+    """A matrix is tried again upside down, a stack one by one."""
     xp = array_api_compat.numpy
     eigh, seen = xp.linalg.eigh, []
 
     def failing_once(A):
         seen.append(A)
-        if len(seen) == 1:
+        if len(seen) == 1 or A.ndim > 2:
             raise np.linalg.LinAlgError
         return eigh(A)
 
     monkeypatch.setattr(xp.linalg, "eigh", failing_once)
     A = zoo.matrix([3.0, 2.0, 1.0], (3, 5), dtype="float64", seed=0)
-    values, vectors = _linalg.eigh(A @ A.T)
-    assert len(seen) == 2
-    assert_within(values, [1.0, 4.0, 9.0], dtype="float64", size=3, scale=9)
-    assert_within(A @ A.T @ vectors, vectors * values, dtype="float64", size=3, scale=9)
+    A = A * (1 + np.arange(np.prod(stack, dtype=int)).reshape(*stack, 1, 1))
+    gram = A @ np.swapaxes(A, -2, -1)
+    values, vectors = _linalg.eigh(gram)
+    assert len(seen) == calls
+    assert_within(values, np.linalg.eigvalsh(gram), dtype="float64", size=3, scale=400)
+    expected = vectors * values[..., None, :]
+    assert_within(gram @ vectors, expected, dtype="float64", size=3, scale=400)

@@ -125,14 +125,9 @@ def test_products_ignore_the_library_s_reduced_precision(backend, monkeypatch):
     """Whatever the user set, products are exact to float32, and the setting stays."""
     multiply, inside = backend.xp.matmul, []
 
-    def spy(*arrays, **keywords):
-        if backend.library == "torch":
-            settings = sys.modules["torch"].backends
-            inside.append(settings.cuda.matmul.fp32_precision == "ieee")
-            inside.append(settings.mkldnn.matmul.fp32_precision == "ieee")
-        if backend.library == "jax":
-            inside.append(keywords == {"precision": "highest"})
-        return multiply(*arrays, **keywords)
+    def spy(*arrays):
+        inside.append(products_are_precise(backend))
+        return multiply(*arrays)
 
     monkeypatch.setattr(backend.xp, "matmul", spy)
     rng = np.random.default_rng(0)
@@ -144,8 +139,39 @@ def test_products_ignore_the_library_s_reduced_precision(backend, monkeypatch):
         W = eckart.reconstruct(factors)
         assert setting() == before
     assert_within(backend.to_numpy(W), expected, dtype="float32", size=64, scale=2.0)
+    assert inside
     assert all(inside)
-    assert bool(inside) == (backend.library in ("torch", "jax"))
+
+
+@pytest.mark.needs("operators")
+def test_products_of_an_operator_ignore_it_too(backend):
+    """Or they would be no adjoints of each other where TF32 is the default."""
+    A, inside = backend.asarray(np.eye(6, 4), "float32"), []
+
+    def multiplied(B):
+        def multiply(X):
+            inside.append(products_are_precise(backend))
+            return B @ X
+
+        return multiply
+
+    with ReducedPrecision(backend):
+        operator = eckart.operator((6, 4), multiplied(A), multiplied(A.mT), like=A)
+        eckart.truncated_svd(operator, 2)
+        assert not products_are_precise(backend) or backend.library not in ("torch", "jax")
+    assert len(inside) > 2
+    assert all(inside)
+
+
+def products_are_precise(backend):
+    """Whether float32 products of the library are exact to float32 now."""
+    if backend.library == "torch":
+        settings = sys.modules["torch"].backends
+        read = settings.cuda.matmul.fp32_precision, settings.mkldnn.matmul.fp32_precision
+        return read == ("ieee", "ieee")
+    if backend.library == "jax":
+        return sys.modules["jax"].config.jax_default_matmul_precision == "highest"
+    return True
 
 
 @pytest.mark.needs("compile")
@@ -162,6 +188,7 @@ def test_products_ignore_autocast(backend):
 
 
 @pytest.mark.needs("compile")
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS, but there was no current CUDA")
 def test_precision_settings_survive_threads(backend):
     """The last of many threads to multiply puts the user's settings back."""
     factors = eckart.factorize(backend.asarray(np.eye(8), "float32"), 4)

@@ -48,7 +48,7 @@ Known: TypeAlias = tuple[Array, Array, Array]
 Solver: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
 # Singular values this many units of rounding of the largest apart count as repeated.
-_TIE = 32
+_TIE = 64
 
 
 class Kept(NamedTuple):

@@ -136,9 +136,17 @@ def _is_scipy_sparse(A: Any) -> bool:
     )
 
 
+def _is_jax_sparse(A: Any) -> bool:
+    return hasattr(A, "todense") and _is_class(A, "jax.experimental.sparse", "BCOO")
+
+
+def _is_linear_operator(A: Any) -> bool:
+    return hasattr(A, "rmatmat") and _is_class(A, "scipy.sparse.linalg", "LinearOperator")
+
+
 KINDS: tuple[tuple[Callable[[Any], bool], Callable[[str, Any], Operator]], ...] = (
     (_is_scipy_sparse, _scipy_sparse),
     (lambda A: is_torch(A) and "sparse" in str(A.layout), _torch_sparse),
-    (lambda A: _is_class(A, "jax.experimental.sparse", "BCOO"), _jax_sparse),
-    (lambda A: _is_class(A, "scipy.sparse.linalg", "LinearOperator"), _linear_operator),
+    (_is_jax_sparse, _jax_sparse),
+    (_is_linear_operator, _linear_operator),
 )

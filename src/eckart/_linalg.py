@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 from eckart._mesh import lengthwise
 from eckart._namespace import (
@@ -21,21 +22,23 @@ from eckart._namespace import (
     full_precision,
     is_complex,
     is_jax,
+    is_torch,
     namespace,
     pieces,
-    precision_keywords,
+    platform,
     real_dtype,
 )
 
 # Entries of a part of a matrix. In float64 they take no more than eight megabytes.
 _CHUNK = 2**20
+# Longest side of the matrices of a stack that CUDA decomposes all at once.
+_SMALL = 32
 
 
 def matmul(A: Array, B: Array) -> Array:
     """Matrix product at the full precision of the dtype, whatever the user's settings are."""
-    xp = namespace(A, B)
     with full_precision(A):
-        return awaited(xp.matmul(A, B, **precision_keywords(xp)))
+        return awaited(namespace(A, B).matmul(A, B))
 
 
 def multiplies_transposed(A: Array) -> bool:
@@ -109,7 +112,10 @@ def svd(A: Array) -> tuple[Array, Array, Array]:
         return adjoint(Vh), S, adjoint(U)
     scaled, power = normalized(A)
     if not _is_stacked(A, m, n):
-        U, S, Vh = namespace(A).linalg.svd(scaled, full_matrices=False)
+        if _is_left_to_jacobi(scaled):
+            U, S, Vh = _by_qr_iteration(scaled, vectors=True)
+        else:
+            U, S, Vh = namespace(A).linalg.svd(scaled, full_matrices=False)
         return U, S / power[..., 0], Vh
     Q, R = qr(scaled)
     U, S, Vh = svd(R)
@@ -123,7 +129,36 @@ def svdvals(A: Array) -> Array:
         return svdvals(adjoint(A))
     scaled, power = normalized(A)
     core = qr(scaled)[1] if _is_stacked(A, m, n) else scaled
+    if _is_left_to_jacobi(core):
+        return _by_qr_iteration(core, vectors=False) / power[..., 0]
     return namespace(A).linalg.svdvals(core) / power[..., 0]
+
+
+def _is_left_to_jacobi(A: Array) -> bool:
+    """Whether the library would take the Jacobi iteration of CUDA, and had better not.
+
+    Its errors are as many units of rounding as there are columns, and several times that: repeated
+    singular values come out apart. QR iteration takes twice the time; but not for a stack of small
+    matrices, all of which Jacobi takes at once, a hundred times as fast.
+    """
+    if A.ndim > 2 and max(A.shape[-2:]) <= _SMALL:
+        return False
+    if is_torch(A):
+        return A.device.type == "cuda" and namespace(A).version.cuda is not None
+    return is_jax(A) and platform(A) == "gpu"
+
+
+def _by_qr_iteration(A: Array, *, vectors: bool) -> Any:
+    """Thin SVD, or the singular values alone, by QR iteration on a GPU."""
+    linalg: Any = namespace(A).linalg
+    if is_jax(A):
+        from jax.lax import linalg
+
+        algorithm = linalg.SvdAlgorithm.QR
+        return linalg.svd(A, full_matrices=False, compute_uv=vectors, algorithm=algorithm)
+    if vectors:
+        return linalg.svd(A, full_matrices=False, driver="gesvd")
+    return linalg.svdvals(A, driver="gesvd")
 
 
 def qr(A: Array) -> tuple[Array, Array]:
@@ -172,14 +207,19 @@ def eigh(A: Array) -> tuple[Array, Array]:
 
     LAPACK's divide and conquer gives up on some finite matrices, Gram matrices of graded columns
     among them (https://github.com/numpy/numpy/issues/6002). Turned upside down, all that were met
-    have passed.
+    have passed. Of a stack each matrix is then tried alone, as what CUDA takes for stacks gives up
+    on matrices that it decomposes one by one.
     """
     xp = namespace(A)
     try:
         values, vectors = xp.linalg.eigh(A)
     except (ValueError, RuntimeError):  # what NumPy's and PyTorch's LinAlgError are
-        values, vectors = xp.linalg.eigh(xp.flip(A, axis=(-2, -1)))
-        vectors = xp.flip(vectors, axis=-2)
+        if A.ndim > 2:
+            each = [eigh(A[i, ...]) for i in range(A.shape[0])]
+            values, vectors = (xp.stack(parts) for parts in zip(*each, strict=True))
+        else:
+            values, vectors = xp.linalg.eigh(xp.flip(A, axis=(-2, -1)))
+            vectors = xp.flip(vectors, axis=-2)
     return values, vectors
 
 

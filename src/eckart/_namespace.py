@@ -102,11 +102,18 @@ def awaited(array: Array) -> Array:
     They stand still for ever where each of them has 32 operations to do by the time that one of
     them begins an exchange. Processors of other kinds keep the order of what they are given.
     """
-    if mesh(array) is None or not is_plain(array):
-        return array
-    if next(iter(array.devices())).platform == "cpu":
+    if mesh(array) is not None and is_plain(array) and platform(array) == "cpu":
         array.block_until_ready()
     return array
+
+
+def platform(array: Array) -> str:
+    """The kind of devices that an array of JAX lives on; if it is traced, the default one."""
+    if is_plain(array):
+        return str(next(iter(array.devices())).platform)
+    from jax import default_backend
+
+    return str(default_backend())
 
 
 def dtype_name(dtype: DType) -> str:
@@ -245,19 +252,27 @@ def has_derivative(array: Array) -> bool:
 
 @contextmanager
 def full_precision(array: Array) -> Iterator[None]:
-    """Keep PyTorch from rounding the factors of a product to TF32 or a half precision.
+    """Keep PyTorch and JAX from rounding the factors of products to TF32 or a half precision.
 
     A graph under ``torch.compile`` can leave autocast but not change the settings of float32
     products: there it follows the user's.
     """
-    if not array_api_compat.is_torch_array(array):
+    if is_jax(array):
+        from jax import default_matmul_precision
+
+        with default_matmul_precision("highest"):
+            yield
+        return
+    if not is_torch(array):
         yield
         return
     xp = namespace(array)
     kind = array.device.type
-    can_cast = xp.amp.is_autocast_available(kind)  # the meta device cannot
+    compiling = xp.compiler.is_compiling()
+    # The meta device has no autocast. PyTorch 2.11 cannot compile the question.
+    can_cast = kind != "meta" if compiling else xp.amp.is_autocast_available(kind)
     with xp.autocast(kind, enabled=False) if can_cast else nullcontext():
-        if xp.compiler.is_compiling():
+        if compiling:
             yield
             return
         _pins.enter(xp.backends)
@@ -301,8 +316,3 @@ class _Pins:
 
 
 _pins = _Pins()
-
-
-def precision_keywords(xp: Namespace) -> dict[str, str]:
-    """What ``xp.matmul`` must be told to multiply at the precision of its arguments."""
-    return {"precision": "highest"} if array_api_compat.is_jax_namespace(xp) else {}

@@ -24,6 +24,7 @@ from eckart._namespace import (
     conjugate,
     device,
     format_of,
+    full_precision,
     is_dask,
     namespace,
     widest,
@@ -143,6 +144,7 @@ def operator(
     -----
     Both are called once, to compare ``<Y, A X>`` with ``<A^H Y, X>`` for random `X` and `Y`: what
     is not the adjoint of the other is found out. Values are not compared while they are traced.
+    Inside both, what PyTorch and JAX multiply keeps the precision of its dtype, whatever is set.
 
     Examples
     --------
@@ -166,10 +168,12 @@ def operator(
         _checks.refuse_chunks("like", "Let it be an array like one of its chunks.")
 
     def forward(X: Array) -> Array:
-        return _checks.product("matmul", X, matmul(X), (*stack, m, X.shape[-1]))
+        with full_precision(X):
+            return _checks.product("matmul", X, matmul(X), (*stack, m, X.shape[-1]))
 
     def backward(X: Array) -> Array:
-        return _checks.product("rmatmul", X, rmatmul(X), (*stack, n, X.shape[-1]))
+        with full_precision(X):
+            return _checks.product("rmatmul", X, rmatmul(X), (*stack, n, X.shape[-1]))
 
     made = Operator((*stack, m, n), like, forward, backward)
     if 0 not in made.shape:

@@ -20,7 +20,7 @@ import peers
 from cases import Case
 from peers import Peer
 
-# From this size on a full SVD is called once, without a warm-up.
+# From this size on a full SVD is called once, after a small one.
 LARGE = 2048
 # Columns beyond the rank in the product that is the unit of time.
 SPARE = 10
@@ -54,7 +54,7 @@ def product(A: Any, rank: int, library: str) -> Callable[[], Any]:
     """The product with a thin matrix in the same library, the unit of time."""
     shape = (*A.shape[:-2], A.shape[-1], rank + SPARE)
     Omega = np.random.default_rng(0).standard_normal(shape).astype(dtype_name(A))
-    array, wait, _ = peers.LIBRARIES[library]
+    array, wait = peers.LIBRARIES[library].array, peers.LIBRARIES[library].wait
     Omega = array(Omega)
     return lambda: wait(A @ Omega)
 
@@ -66,24 +66,37 @@ def dtype_name(A: Any) -> str:
 
 def timed(peer: Peer, A: Any, rank: int) -> Timing:
     """Time a call on an array of the peer's library, between two measurements of the unit."""
-    return timed_call(
-        peer.prepared(A, rank),
-        product(A, rank, peer.library),
-        once=peer.full and min(A.shape[-2:]) >= LARGE,
-    )
+    call, unit = peer.prepared(A, rank), product(A, rank, peer.library)
+    if peer.full and min(A.shape[-2:]) >= LARGE:
+        timing = timed_call(call, unit, warm_up=small(peer), calls=1)
+    else:
+        timing = timed_call(call, unit)
+    host = peers.LIBRARIES[peer.library].host
+    return timing._replace(result=tuple(map(host, timing.result)))
 
 
-def timed_call(call: Callable[[], Any], unit: Callable[[], Any], *, once: bool = False) -> Timing:
-    """Best of three after a warm-up, or a single call."""
+def small(peer: Peer) -> Callable[[], Any]:
+    """The call on a small matrix, which loads the code at least."""
+    case = cases.power(LARGE // 4, 16)
+    return peer.prepared(peers.LIBRARIES[peer.library].array(case.A), case.rank)
+
+
+def timed_call(
+    call: Callable[[], Any],
+    unit: Callable[[], Any],
+    *,
+    warm_up: Callable[[], Any] | None = None,
+    calls: int = 3,
+) -> Timing:
+    """Best of several calls after a warm-up."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RuntimeWarning)
-        if not once:
-            call()
+        (warm_up or call)()
     unit()
     before, _ = fastest(unit, 10)
     with warnings.catch_warnings(record=True) as again:
         warnings.simplefilter("always", RuntimeWarning)
-        seconds, result = fastest(call, 1 if once else 3)
+        seconds, result = fastest(call, calls)
     after, _ = fastest(unit, 10)
     messages = dict.fromkeys(str(one.message) for one in [*caught, *again])
     return Timing(seconds, min(before, after), result, list(messages))
@@ -142,8 +155,7 @@ def _extra_memory(name: str, path: Path, rank: int) -> int:
     array = peers.LIBRARIES[peer.library].array
     call = peer.prepared(array(np.load(path)), rank)
     # A full SVD would take a minute; of the others the first call also compiles and loads code.
-    warm_up = peer.prepared(array(cases.power(512, 16).A), 16) if peer.full else call
-    warm_up()
+    (small(peer) if peer.full else call)()
     gc.collect()
     # What the warm-up has freed must not serve the call unseen.
     ctypes.CDLL(None).malloc_trim(0)

@@ -20,16 +20,26 @@ Triplets = tuple[Any, Any, Any]
 
 
 class Library(NamedTuple):
-    """How to make an array from a NumPy array, wait for it, and stack several."""
+    """How to make an array from a NumPy array, wait for it, stack several, and copy it back."""
 
     array: Callable[[Any], Any]
     wait: Callable[[Any], Any]
     stack: Callable[[list[Any]], Any]
+    host: Callable[[Any], Any] = np.asarray
+
+
+def on_cuda(arrays: Any) -> Any:
+    """What PyTorch computes on a GPU, when it is there."""
+    torch.cuda.synchronize()
+    return arrays
 
 
 LIBRARIES = {
     "numpy": Library(np.asarray, lambda arrays: arrays, np.stack),
     "torch": Library(torch.from_numpy, lambda arrays: arrays, torch.stack),
+    "torch-cuda": Library(
+        lambda A: torch.from_numpy(A).cuda(), on_cuda, torch.stack, lambda array: array.cpu()
+    ),
     "jax": Library(jnp.asarray, jax.block_until_ready, jnp.stack),
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Sequence
+import os
+import platform
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cases
+import command
 import gradients
 import jax
 import measure
@@ -15,14 +16,24 @@ import never_formed
 import numpy as np
 import peers
 import scipy.linalg
+import threadpoolctl
+import torch
 from cases import Case, Sizes
+from command import Work
+from comparison import COLUMNS, compare, described, numbers
 from overhead import paired_ratio
-from peers import Peer
-from report import Table, page
+from report import DOCS, METHOD, Report, Table
 
 import eckart
 
-PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+MEMORY = """\
+**Memory** is what a call added to the resident memory at its peak,
+results included, in a process of its own that had made the call before (a full SVD: that of a
+small matrix). All libraries run with their default numbers of threads."""
+PACKAGES = (
+    *("eckart", "numpy", "array-api-compat", "torch", "jax", "jaxlib"),
+    *("scipy", "scikit-learn", "tensorly", "dask"),
+)
 
 
 def power(sizes: Sizes) -> list[Table]:
@@ -107,13 +118,6 @@ def choice(sizes: Sizes) -> list[Table]:
     return [table]
 
 
-class Work(NamedTuple):
-    """A section of the page and what measures it."""
-
-    heading: str
-    run: Callable[[Sizes], list[Table]]
-
-
 WORKS = {
     "power": Work("A power law", power),
     "spikes": Work("A bulk and spikes", spikes),
@@ -130,45 +134,6 @@ WORKS = {
     "workers": Work("A matrix shared out to workers", never_formed.workers),
     "choice": Work('The choice of `method="auto"`', choice),
 }
-COLUMNS = ["", "time (s)", "unit (s)", "units", "error of S", "excess"]
-
-
-def compare(
-    title: str,
-    case: Case,
-    rivals: Sequence[Peer],
-    *,
-    measured: Sequence[Peer] = (),
-    of_largest: bool = False,
-) -> Table:
-    """Time and accuracy of every peer, and the memory of those to be measured."""
-    table = Table(title, [*COLUMNS, "memory (MB)"] if measured else COLUMNS)
-    for peer in rivals:
-        A = peers.LIBRARIES[peer.library].array(case.A)
-        try:
-            timing = measure.timed(peer, A, case.rank)
-        except Exception as error:  # a failure is a result, and the others go on
-            table.add(peer.name, *("fails" for _ in table.columns[1:]))
-            table.note(f"{peer.name} fails: {type(error).__name__}: {error}")
-            continue
-        memory = [measure.extra_memory(peer, case) / 1e6] if peer in measured else []
-        table.add(peer.name, *numbers(case, timing, of_largest=of_largest), *memory)
-        for message in timing.warnings:
-            table.note(f"{peer.name} warns: {message}")
-    return table
-
-
-def numbers(case: Case, timing: measure.Timing, *, of_largest: bool = False) -> list[float]:
-    """The cells under `COLUMNS`."""
-    error = measure.sigma_error(case, timing.result, of_largest=of_largest)
-    excess = measure.excess(case, timing.result)
-    return [timing.seconds, timing.unit, timing.units, error, excess]
-
-
-def described(case: Case) -> str:
-    """Shape, dtype and rank in words."""
-    *count, m, n = case.A.shape
-    return f"{''.join(f'{c} times ' for c in count)}{m}×{n} {case.A.dtype}, rank {case.rank}"
 
 
 def certificates(case: Case) -> Table:
@@ -221,31 +186,31 @@ def auto_over_exact(A: Any, rank: int) -> float:
     return paired_ratio(auto, exact, max(1, round(0.005 / seconds)))
 
 
-def arguments() -> argparse.Namespace:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", action="append", choices=WORKS, help="run this work; repeatable")
-    parser.add_argument("--quick", action="store_true", help="small matrices, to try the script")
-    parser.add_argument("--no-page", action="store_true", help="print without writing the page")
-    parser.add_argument(
-        "--page", type=Path, help="where to write the page, docs/benchmarks.md for a full run"
-    )
-    return parser.parse_args()
+def processor() -> str:
+    """Name of the processor."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
-def main() -> None:
-    """Run the works one after another, each in a process of its own, and write the page."""
-    options = arguments()
-    sizes = cases.QUICK if options.quick else cases.FULL
-    sections = [
-        (WORKS[name].heading, measure.fresh(WORKS[name].run, sizes))
-        for name in options.only or WORKS
-    ]
-    partial = options.quick or options.only
-    path = options.page or (None if partial else PAGE)
-    if path and not options.no_page:
-        path.write_text(page(sections), encoding="utf-8")
+def threads() -> str:
+    """Threads that PyTorch and the BLAS libraries use."""
+    blas = {
+        pool["num_threads"]
+        for pool in threadpoolctl.threadpool_info()
+        if pool["user_api"] == "blas"
+    }
+    return f"PyTorch {torch.get_num_threads()}, BLAS {', '.join(map(str, sorted(blas)))}"
 
+
+REPORT = Report(
+    path=DOCS / "benchmarks.md",
+    title="Benchmarks",
+    introduction=f"{METHOD} {MEMORY}",
+    machine={"Processor": processor(), "Cores": str(os.cpu_count()), "Threads": threads()},
+    packages=PACKAGES,
+)
 
 if __name__ == "__main__":
-    main()
+    command.main(__doc__, WORKS, REPORT)
