@@ -229,6 +229,44 @@ def test_factors_are_truncated_and_updated_where_they_lie(backend, jax, mesh):
         assert_best(backend, both, stacked, values, "float32")
 
 
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_arguments_that_were_put_nowhere_come_to_the_mesh(backend, jax, kind):
+    """As JAX has it with its own functions: from either side."""
+    mesh, A = mesh_of(jax, kind), zoo.random((64, 48), "float64", 0)
+    here = eckart.truncated_svd(backend.asarray(A), RANK)
+    error = eckart.certify(spread(jax, A, mesh, "r", "c"), here).error
+    assert_same(error, np.linalg.norm(np.linalg.svd(A, compute_uv=False)[RANK:]))
+    new = zoo.random((8, 48), "float64", 1)
+    found = eckart.update(here, spread(jax, new, mesh, "r", "c"), RANK + 8)
+    assert_same(found.svd.S, eckart.update(here, backend.asarray(new), RANK + 8).svd.S)
+    assert_same(found.loss, 0.0)  # the norm of nothing at all
+    assert_lies(jax, found.svd.S, mesh, None)
+
+
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_stream_starts_with_nothing(backend, jax, kind):
+    """The first batch may be the first thing that is on the mesh."""
+    xp, mesh, A = backend.xp, mesh_of(jax, kind), zoo.random((64, 48), "float64", 0)
+    start = eckart.SVD(xp.zeros((0, 0)), xp.zeros(0), xp.zeros((0, 48)))
+    svd, loss = eckart.update(start, spread(jax, A, mesh, "r", "c"), RANK)
+    assert_best(backend, svd, A, np.linalg.svd(A, compute_uv=False), "float64")
+    assert_lies(jax, loss, mesh)
+
+
+def test_argument_that_was_put_elsewhere_is_refused(backend, jax, mesh):
+    """By its name, with the devices it came on and what to do."""
+    A = spread(jax, zoo.random((16, 8), "float64", 0), mesh, "r", None)
+    elsewhere = eckart.truncated_svd(jax.device_put(np.eye(16, 8), jax.devices()[1]), 2)
+    with pytest.raises(ValueError, match=r"`factors` must .* 8 devices .* got .*id=1.*device_put"):
+        eckart.certify(A, elsewhere)
+
+
+def assert_same(found, expected):
+    found, expected = (np.asarray(each) for each in (found, expected))
+    scale = max(1.0, np.abs(expected).max())
+    assert_within(found, expected, dtype="float64", size=112, scale=scale)
+
+
 def test_stack_lies_as_it_did(backend, jax, mesh):
     """Divided by its matrices it is decomposed a matrix a device, by their rows it is not moved."""
     A = np.stack([zoo.matrix(S[:24], (32, 24), dtype="float32", seed=seed) for seed in range(4)])

@@ -112,7 +112,7 @@ def svd(A: Array) -> tuple[Array, Array, Array]:
         return adjoint(Vh), S, adjoint(U)
     scaled, power = normalized(A)
     if not _is_stacked(A, m, n):
-        if _is_left_to_jacobi(scaled):
+        if _needs_qr_iteration(scaled):
             U, S, Vh = _by_qr_iteration(scaled, vectors=True)
         else:
             U, S, Vh = namespace(A).linalg.svd(scaled, full_matrices=False)
@@ -129,12 +129,12 @@ def svdvals(A: Array) -> Array:
         return svdvals(adjoint(A))
     scaled, power = normalized(A)
     core = qr(scaled)[1] if _is_stacked(A, m, n) else scaled
-    if _is_left_to_jacobi(core):
+    if _needs_qr_iteration(core):
         return _by_qr_iteration(core, vectors=False) / power[..., 0]
     return namespace(A).linalg.svdvals(core) / power[..., 0]
 
 
-def _is_left_to_jacobi(A: Array) -> bool:
+def _needs_qr_iteration(A: Array) -> bool:
     """Whether the library would take the Jacobi iteration of CUDA, and had better not.
 
     Its errors are as many units of rounding as there are columns, and several times that: repeated

@@ -8,18 +8,19 @@ for which the array API has no words. So public functions leave that kind at the
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
-from eckart._namespace import Array, awaited, is_plain, mesh
+from eckart._namespace import Array, awaited, is_jax, is_plain, mesh
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def across_devices(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a public function's first argument be spread over a mesh, and factors lie as it does.
+    """Let arguments of a public function be spread over a mesh, and factors lie as the first does.
 
     Their rows are divided among the devices as its rows are, their columns as its columns, wherever
     the number of them can be. While values are traced, axes of the kind ``Auto`` do not tell how a
@@ -27,18 +28,20 @@ def across_devices(function: Callable[P, R]) -> Callable[P, R]:
     """
 
     @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        A = args[0] if args else None
-        first, last = (A[0], A[-1]) if isinstance(A, tuple) and A else (A, A)
-        over = mesh(first)
+    def wrapped(*args: Any, **kwargs: Any) -> R:
+        over = _mesh_of([*args, *kwargs.values()])
         if over is None:
             return function(*args, **kwargs)
         import jax
 
+        args, kwargs = _brought(over, function, args, kwargs)
+        A = args[0]
+        first, last = (A[0], A[-1]) if isinstance(A, tuple) else (A, A)
+
         if over.explicit_axes:
             place = jax.sharding.reshard
             result = _untyped(over, function, args, kwargs)
-        elif is_plain(first):
+        elif isinstance(over, jax.sharding.Mesh):
             place = jax.lax.with_sharding_constraint
             result = function(*args, **kwargs)
         else:
@@ -55,12 +58,14 @@ def across_devices(function: Callable[P, R]) -> Callable[P, R]:
                 names if names and length % _devices(over, names) == 0 else None
                 for length, names in zip(part.shape, named, strict=False)
             )
+            if is_plain(part) and mesh(part) is None:  # as JAX has a slice of nothing
+                part = _copied(over, part)
             return awaited(place(part, jax.NamedSharding(over, jax.P(*spec))))
 
         arranged: R = _arranged(result, layout, placed)
         return arranged
 
-    return wrapped
+    return cast(Callable[P, R], wrapped)
 
 
 def lengthwise(A: Array) -> Array:
@@ -75,6 +80,47 @@ def lengthwise(A: Array) -> Array:
         stack, names = [], tuple(over.auto_axes)
     sharding = jax.NamedSharding(over, jax.P(*stack, names, None))
     return awaited(jax.lax.with_sharding_constraint(A, sharding))
+
+
+def _mesh_of(arguments: list[Any]) -> Any:
+    """The first mesh that an argument, or a part of one, is spread over."""
+    parts = [part for A in arguments for part in (A if isinstance(A, tuple) else (A,))]
+    return next((over for over in map(mesh, parts) if over is not None), None)
+
+
+def _brought(over: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The arguments, those that JAX would move by itself put on every device of the mesh."""
+    import jax
+
+    if not isinstance(over, jax.sharding.Mesh):  # traced, and moved by the compiler
+        return args, kwargs
+
+    def brought(path: Any, part: Any) -> Any:
+        if not (is_jax(part) and is_plain(part)) or part.devices() == set(over.devices.flat):
+            return part
+        if not part.committed:
+            return _copied(over, part)
+        names = list(inspect.signature(function).parameters)
+        name = getattr(path[0], "key", None) or names[path[0].idx]
+        raise ValueError(
+            f"`{name}` must lie on the {over.size} devices of the mesh that another argument is "
+            f"spread over, got an array on {part.devices()}. Put it there: "
+            f"jax.device_put({name}, jax.NamedSharding(mesh, jax.P()))."
+        )
+
+    return (
+        jax.tree_util.tree_map_with_path(brought, args),
+        jax.tree_util.tree_map_with_path(brought, kwargs),
+    )
+
+
+def _copied(over: Any, A: Array) -> Array:
+    """`A` on every device of the mesh; where all is traced, as it is."""
+    import jax
+
+    if isinstance(over, jax.sharding.Mesh):
+        return jax.device_put(A, jax.NamedSharding(over, jax.P()))
+    return A
 
 
 def _untyped(over: Any, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -106,7 +152,7 @@ def _arranged(result: Any, layout: dict[str, Any], placed: Callable[..., Array])
 
 def _axes(A: Array) -> list[tuple[str, ...]]:
     """The mesh axes that each axis of `A` is divided among."""
-    spec = (A if is_plain(A) else A.aval).sharding.spec
+    spec = getattr((A if is_plain(A) else A.aval).sharding, "spec", ())
     each = [() if names is None else names for names in spec]
     named = [names if isinstance(names, tuple) else (names,) for names in each]
     return named + [()] * (A.ndim - len(named))

@@ -74,10 +74,10 @@ def mesh(array: Array) -> Any:
     """
     if not is_jax(array):
         return None
-    found = getattr(array.aval.sharding, "mesh", None)
-    if found is None or found.size < 2 or found.are_all_axes_manual:
+    found = getattr((array if is_plain(array) else array.aval).sharding, "mesh", None)
+    if found is None or found.size < 2:
         return None
-    return array.sharding.mesh if is_plain(array) else found
+    return None if found.abstract_mesh.are_all_axes_manual else found
 
 
 def pieces(A: Array) -> int:
