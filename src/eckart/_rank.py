@@ -47,6 +47,8 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     default is ``sqrt(min(m, n)) * eps / 2``: rounding the entries of a matrix to half precision
     moves no singular value by more, so a rounded matrix of rank r is found to have at most rank r.
 
+    While values are traced nothing can be refused: a matrix that is not finite then has full rank.
+
     Examples
     --------
     >>> import numpy as np
