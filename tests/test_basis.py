@@ -7,7 +7,7 @@ import pytest
 
 import zoo
 from compare import EPS, assert_within
-from eckart import _golub_kahan
+from eckart import _golub_kahan, _krylov, _lanczos
 from eckart._basis import orthonormal, project_out
 from eckart._linalg import largest_modulus
 from eckart._namespace import format_of, namespace
@@ -138,6 +138,43 @@ def test_bidiagonalisation_keeps_its_relations(backend, dtype, spectrum):
     basis = _golub_kahan.extended(operator, _golub_kahan.restarted(basis, best[0], values, best[1]))
     assert basis.size == 18
     assert_relations(basis)
+
+
+@pytest.mark.parametrize("spectrum", ["power law", "flat tail", "exact rank", "zero"])
+def test_basis_of_one_side_keeps_its_relation(backend, dtype, spectrum):
+    """M P = P T + remainder for the Gram matrix M, after steps, a widening and a restart alike."""
+    A = zoo.matrix(zoo.SPECTRA[spectrum](70), (90, 70), dtype=dtype, seed=4)
+    M = A.conj().T @ A
+    gram = _krylov._Squared(dense(backend.asarray(A, dtype))[0])
+
+    def assert_relation(basis):
+        P, T, R, _ = (backend.to_numpy(part) for part in basis)
+        tolerance = {"dtype": dtype, "size": 90, "units": 2}
+        assert_within(P.conj().T @ P, np.eye(P.shape[-1]), **tolerance)
+        assert_within(T, T.conj().T, dtype=dtype, size=1)
+        outside = M @ P - P @ T
+        outside[:, -R.shape[-1] :] -= R
+        assert_within(outside, np.zeros_like(outside), **tolerance)
+
+    first = zoo.orthonormal(70, 4, seed=1, complex_=dtype.startswith("complex"))
+    P = backend.asarray(first, dtype)
+    basis = _lanczos._begun(P, gram.product(P))
+    assert_relation(basis)
+    for step in range(3):
+        basis = _lanczos._extended(gram, basis, 0, step)
+        assert_relation(basis)
+    basis = _lanczos._extended(gram, _lanczos._widened(basis, 0, 6), 0, 3)
+    assert basis.P.shape[-1] == 24
+    assert_relation(basis)
+    basis = _lanczos._restarted(basis, *_lanczos._ritz(basis), 10)
+    basis = _lanczos._extended(gram, basis, 0, 4)
+    assert basis.P.shape[-1] == 18
+    assert_relation(basis)
+    for step in range(5, 60):
+        if basis.P.shape[-1] == 70:
+            break
+        basis = _lanczos._extended(gram, basis, 0, step)
+    assert_relation(basis)  # of the whole space
 
 
 @pytest.mark.numpy_only

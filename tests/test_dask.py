@@ -290,7 +290,7 @@ def test_chunks_of_integers_are_refused():
 
 def test_iteration_that_gives_up_says_so(monkeypatch):
     """With the residual it reached."""
-    monkeypatch.setattr("eckart._lanczos._STEPS", 2)
+    monkeypatch.setattr("eckart._lanczos.STEPS", 2)
     A = matrix("float64", 1 / np.arange(1.0, 301) ** 0.1, (500, 300))
     array, _ = chunked(A, (128, -1))
     with pytest.warns(RuntimeWarning, match="have not converged: a residual of") as told:

@@ -100,6 +100,21 @@ def test_stack_is_its_matrices_by_every_method(backend, dtype, method):
         assert_promise_kept((U[i], values[i] / c, Vh[i]), stack[i] / c, S, dtype=dtype)
 
 
+@pytest.mark.needs("operators")
+@pytest.mark.only("numpy", "torch")  # the algorithm is the same, and JAX would compile for minutes
+@pytest.mark.parametrize("rank", [3, 12])
+@pytest.mark.parametrize("end", [0, 1, -1])
+def test_operator_is_truncated_like_a_matrix(backend, dtype, spectrum, rank, end):
+    """By its Gram matrix where that is accurate, whose square may overflow or vanish."""
+    exponent = end * (11 if EPS[dtype] > 1e-10 else 90)
+    A = zoo.matrix(spectrum, SHAPE, dtype=dtype, seed=1)
+    for W in A, A.conj().T:
+        array, adjoint = (backend.asarray(X * 10.0**exponent, dtype) for X in (W, W.conj().T))
+        operator = eckart.operator(W.shape, array.__matmul__, adjoint.__matmul__, like=array)
+        U, S, Vh = numpy_svd(backend, eckart.truncated_svd(operator, rank, method="krylov"))
+        assert_promise_kept((U, S / 10.0**exponent, Vh), W, spectrum, dtype=dtype)
+
+
 @pytest.mark.parametrize("method", ["gram", "krylov"])
 def test_wide_matrix_is_truncated_like_a_tall_one(backend, dtype, method):
     """Neither side is special."""

@@ -9,6 +9,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
+from eckart import _foreign
 
 pytestmark = pytest.mark.needs("operators")
 
@@ -131,6 +132,34 @@ def test_certificate_of_an_operator_is_that_of_its_matrix(backend, dtype, shape)
     for name, scale in ("error", 1), ("relative_error", 1), ("spectral_error", 2), ("gap", 2):
         actual, expected = (backend.to_numpy(getattr(each, name)) for each in (told, same))
         assert_within(actual, expected, dtype=dtype, size=120, scale=scale)
+
+
+@pytest.mark.only("numpy")
+@pytest.mark.parametrize("filled", ["here and there", "one row", "first rows", "no rows"])
+def test_sparse_matrix_is_multiplied_in_strips(backend, dtype, filled, monkeypatch):
+    """Of the same share of the entries each, wherever they are, without a copy of them."""
+    monkeypatch.setattr("eckart._foreign._ENTRIES", 10)
+    monkeypatch.setattr("eckart._foreign._OUTPUT", 0)
+    A = sparse_numpy(300, 20, dtype)
+    rows = {"here and there": slice(None), "one row": [7], "first rows": slice(40), "no rows": []}
+    mask = np.zeros((300, 1))
+    mask[rows[filled]] = 1.0
+    A = (A * mask if filled != "one row" else mask * A.sum(axis=0)).astype(dtype)
+    given = importlib.import_module("scipy.sparse").csr_array(A)
+    operator = eckart.add(given, given, weights=[0.5, 0.5])
+    rng = np.random.default_rng(0)
+    X, Y = (rng.standard_normal((n, 4)).astype(dtype) for n in (20, 300))
+    close = {"dtype": dtype, "size": 300, "scale": np.linalg.norm(A) * 20}
+    assert_within(operator @ X, A @ X, **close)
+    assert_within(Y.T @ operator, Y.T @ A, **close)
+    strips = _foreign._Strips(given, 3)
+    for part in (*strips.parts, *_foreign._Transposed(strips).parts):
+        assert all(
+            np.shares_memory(ours, theirs) or ours.size == 0
+            for ours, theirs in ((part.data, given.data), (part.indices, given.indices))
+        )
+    if filled == "here and there":
+        assert max(part.nnz for part in strips.parts) <= given.nnz / 3 + 20
 
 
 @pytest.mark.parametrize("end", [1, -1])

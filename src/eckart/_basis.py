@@ -5,8 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from eckart._linalg import eigh, matmul, normalized
-from eckart._namespace import Array, adjoint, concrete_int, format_of, namespace
+from eckart._linalg import column_norms, eigh, matmul, normalized
+from eckart._namespace import (
+    Array,
+    adjoint,
+    cast,
+    concrete_int,
+    conjugate,
+    format_of,
+    is_complex,
+    namespace,
+)
+from eckart._sketch import gaussian
 
 
 def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
@@ -15,6 +25,43 @@ def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
         return Y, matmul(adjoint(Q), Y)
     C = matmul(adjoint(Q), Y)
     return Y - matmul(Q, C), C
+
+
+def next_block(Y: Array, Q: Array, scale: Array, *, eps: float, seed: int, stream: int) -> Array:
+    """The next block of an orthonormal basis ``Q``, from products `Y` projected out of it once.
+
+    Products of columns of norm one have been as large as `scale`, and are rounded to `eps`.
+    """
+    xp = namespace(Y)
+    # Where all products so far were zero, anything else will do.
+    noise = xp.where(scale > 0, 8 * eps * scale, xp.ones_like(scale))
+
+    def fresh() -> Array:
+        return gaussian(*Y.shape[-2:], like=Y, seed=seed, stream=stream)
+
+    return orthonormal(Y, Q, noise=noise, fresh=fresh)
+
+
+def with_random_columns(Y: Array, Q: Array, scale: Array, *, seed: int, stream: int) -> Array:
+    """`Y` with as many random columns more, of the size of a product, to find what it missed."""
+    xp = namespace(Y)
+    fresh = gaussian(*Y.shape[-2:], like=Y, seed=seed, stream=stream)
+    fresh = project_out(xp.broadcast_to(fresh, Y.shape), Q)[0]
+    return xp.concat([Y, fresh * (scale / math.sqrt(fresh.shape[-2]))], axis=-1)
+
+
+def largest_norm(Y: Array) -> Array:
+    """Largest norm of a column, shape (..., 1, 1)."""
+    return namespace(Y).max(column_norms(Y), axis=-1, keepdims=True)
+
+
+def norms_of_product(Y: Array, C: Array) -> Array:
+    """Norm of each column of ``Y @ C``, shape (..., p), where that has far more rows than ``C``."""
+    xp = namespace(C)
+    G = cast(matmul(adjoint(Y), Y), C.dtype)
+    squares = xp.sum(conjugate(C) * matmul(G, C), axis=-2)
+    squares = xp.real(squares) if is_complex(C) else squares
+    return xp.sqrt(xp.where(squares > 0, squares, 0.0))
 
 
 def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array]) -> Array:
@@ -54,6 +101,8 @@ def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array])
        ill-conditioned matrices", SIAM Journal on Scientific Computing 42, 2020.
     """
     xp = namespace(Y)
+    if Y.shape[-1] == 0:
+        return Y
     scaled, power = normalized(Y)
     basis, smallest, largest = _whitened(scaled)
     safe = smallest > math.sqrt(32 * format_of(Y).eps) * largest

@@ -16,7 +16,7 @@ from dask.base import persist
 from dask.delayed import delayed
 
 from eckart._goal import Goal, is_resolved
-from eckart._lanczos import first_block, lanczos
+from eckart._lanczos import lanczos
 from eckart._linalg import (
     largest_modulus,
     matmul,
@@ -27,8 +27,16 @@ from eckart._linalg import (
 )
 from eckart._namespace import Array, DType, adjoint, cast, format_of, widest, working
 from eckart._operator import stored
+from eckart._sketch import gaussian
 from eckart._tolerance import Rules
 from eckart._triplets import Triplets
+
+# Columns of a block: twice the rank, for reading costs as much as some fifty columns of a product.
+_NARROWEST, _WIDEST = 32, 256
+# The rank to begin as for, where it is not known.
+_UNKNOWN = 32
+# A space that so many blocks would fill is filled at once.
+_FILLED = 4
 
 # Results that one task adds up, and entries of a part of a strip that is multiplied at a time.
 _FAN_IN, _PART = 8, 2**22
@@ -55,7 +63,7 @@ def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
     strips = _Strips(A)
     if rules.error is not None and not is_resolved(np.empty(0, dtype=strips.dtype), rules.error):
         strips.widen()
-    P = first_block(min(A.shape), rules, like=np.empty(0, dtype=strips.wide), seed=seed)
+    P = _first_block(min(A.shape), rules, like=np.empty(0, dtype=strips.wide), seed=seed)
     W = strips.product(P)
     if not np.all(np.isfinite(strips.power)):
         return _not_finite(A, 1 if rules.rank is None else rules.rank)
@@ -79,6 +87,15 @@ def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
     else:
         U, Vh = outer, adjoint(inner)
     return Triplets(U, S / strips.power[..., 0], Vh, goal.rest(S), residual=residual)
+
+
+def _first_block(n: int, rules: Rules, *, like: Array, seed: int) -> Array:
+    """The columns to begin with: random, or the identity where they would soon fill the space."""
+    rank = _UNKNOWN if rules.rank is None else rules.rank
+    width = min(_WIDEST, max(_NARROWEST, 2 * rank), n)
+    if n <= _FILLED * width:
+        return np.eye(n, dtype=like.dtype)
+    return qr(gaussian(n, width, like=like, seed=seed))[0]
 
 
 def _not_finite(A: Any, rank: int) -> Triplets:

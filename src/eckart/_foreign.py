@@ -5,6 +5,7 @@ They are known by where their class comes from, so that no library is imported t
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Callable
@@ -29,8 +30,9 @@ from eckart._namespace import (
 )
 from eckart._operator import Operator, operator
 
-# Columns of a product, and entries of a sparse matrix, from which on a thread is worth its while.
-_COLUMNS, _ENTRIES = 4, 100_000
+# Most strips that a sparse matrix is multiplied in, and the entries of one at least: so many, and
+# so many times the columns, as each makes a product of its own with the transpose.
+_STRIPS, _ENTRIES, _OUTPUT = 16, 100_000, 8
 
 
 def taken(name: str, A: Any) -> Any:
@@ -56,22 +58,66 @@ def _scipy_sparse(name: str, A: Any) -> Operator:
     if not A.has_canonical_format:  # an entry may be the sum of several stored ones
         A = A.copy()
         A.sum_duplicates()
-    return _sparse(name, _Threaded(A), _Threaded(A.T), A.data)
+    count = min(_STRIPS, A.nnz // max(_ENTRIES, _OUTPUT * A.shape[1]))
+    if count < 2 or not isinstance(A.data, np.ndarray):
+        return _sparse(name, A, A.T, A.data)
+    strips = _Strips(A, count)
+    return _sparse(name, strips, _Transposed(strips), A.data)
 
 
-class _Threaded:
-    """A sparse matrix of SciPy, which multiplies in one thread, in as many as there are cores."""
+class _Strips:
+    """Strips of whole rows of a sparse matrix of SciPy, multiplied in as many threads as may be.
 
-    def __init__(self, A: Any) -> None:
-        self.A, self.shape = A, A.shape
+    How many they are does not go by the processor, so that the rounding is the same on any.
+    """
+
+    def __init__(self, A: Any, count: int) -> None:
+        cuts = np.searchsorted(A.indptr, np.linspace(0, A.nnz, count + 1)[1:-1])
+        self.shape = A.shape
+        self.rows = [slice(*pair) for pair in itertools.pairwise([0, *cuts, A.shape[0]])]
+        self.parts = [_rows(A, rows) for rows in self.rows]
 
     def __matmul__(self, X: Array) -> Array:
-        parts = min(os.cpu_count() or 1, X.shape[-1] // _COLUMNS)
-        if parts < 2 or self.A.nnz < _ENTRIES or not isinstance(X, np.ndarray):
-            return self.A @ X
-        with ThreadPoolExecutor(parts) as pool:
-            products = pool.map(self.A.__matmul__, np.array_split(X, parts, axis=-1))
-            return np.concat(list(products), axis=-1)
+        with _threads() as pool:
+            return np.concat(list(pool.map(lambda part: part @ X, self.parts)))
+
+
+class _Transposed:
+    """The transpose of strips: what each of them adds to a product is added up."""
+
+    def __init__(self, strips: _Strips) -> None:
+        self.rows = strips.rows
+        self.parts = [_turned(part) for part in strips.parts]
+
+    def __matmul__(self, X: Array) -> Array:
+        with _threads() as pool:
+            return sum(pool.map(lambda part, rows: part @ X[rows], self.parts, self.rows))
+
+
+def _threads() -> ThreadPoolExecutor:
+    """As many threads as there are cores."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
+def _rows(A: Any, rows: slice) -> Any:
+    """Some rows of a CSR array, which share its memory."""
+    from scipy.sparse import csr_array
+
+    indptr = A.indptr[rows.start : rows.stop + 1]
+    entries = slice(indptr[0], indptr[-1])
+    part = csr_array((len(indptr) - 1, A.shape[1]), dtype=A.dtype)
+    # The constructor copies what is a small part of a large array.
+    part.data, part.indices, part.indptr = A.data[entries], A.indices[entries], indptr - indptr[0]
+    return part
+
+
+def _turned(A: Any) -> Any:
+    """The transpose of a CSR array, which shares its memory."""
+    from scipy.sparse import csc_array
+
+    part = csc_array(A.shape[::-1], dtype=A.dtype)
+    part.data, part.indices, part.indptr = A.data, A.indices, A.indptr
+    return part
 
 
 def _torch_sparse(name: str, A: Any) -> Operator:

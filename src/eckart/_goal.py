@@ -13,6 +13,9 @@ from eckart._tolerance import Rules, count, unit
 # Smallest relative error, in units of sqrt(eps), that is told from rounding in a sum of squares.
 _SMALLEST_ERROR = 32.0
 
+# Steps after which an iteration gives up.
+STEPS = 100
+
 # Checks before an iteration counts as slow.
 _PROMPT = 12
 

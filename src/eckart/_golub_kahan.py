@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
-from eckart._basis import orthonormal, project_out
-from eckart._linalg import column_norms, matmul
+from eckart._basis import largest_norm, next_block, project_out, with_random_columns
+from eckart._linalg import matmul
 from eckart._namespace import Array, adjoint, device, format_of, namespace
 from eckart._operator import Operator
 from eckart._sketch import gaussian
@@ -50,7 +49,7 @@ def started(operator: Operator, width: int, *, seed: int, stream: int = 0) -> Ba
         Q=xp.zeros((*stack, m, 0), **empty),
         L=xp.zeros((*stack, 0, 0), **empty),
         remainder=xp.broadcast_to(Omega, (*stack, n, width)),
-        scale=_largest_norm(xp.zeros((*stack, 1, 1), **empty)),
+        scale=largest_norm(xp.zeros((*stack, 1, 1), **empty)),
         seed=seed,
         stream=stream + 1,
     )
@@ -66,12 +65,12 @@ def extended(operator: Operator, basis: Basis) -> Basis:
     assumed, so that the relation holds whatever the columns of `remainder` are.
     """
     P, Q, L, remainder, scale, seed, stream = basis
-    xp = namespace(P)
-    P_next = _block(remainder, P, scale, seed, stream)
+    xp, eps = namespace(P), format_of(P).eps
+    P_next = next_block(remainder, P, scale, eps=eps, seed=seed, stream=stream)
     Y = operator.matmul(P_next)
-    scale = xp.maximum(scale, _largest_norm(Y))
+    scale = xp.maximum(scale, largest_norm(Y))
     Y, C = project_out(Y, Q)
-    Q_next = _block(Y, Q, scale, seed, stream + 1)
+    Q_next = next_block(Y, Q, scale, eps=eps, seed=seed, stream=stream + 1)
     zeros = xp.zeros(
         (*L.shape[:-2], Q_next.shape[-1], L.shape[-1]), dtype=L.dtype, device=device(L)
     )
@@ -80,18 +79,15 @@ def extended(operator: Operator, basis: Basis) -> Basis:
     P, Q = xp.concat([P, P_next], axis=-1), xp.concat([Q, Q_next], axis=-1)
     W = operator.rmatmul(Q_next)
     return Basis(
-        P, Q, L, project_out(W, P)[0], xp.maximum(scale, _largest_norm(W)), seed, stream + 2
+        P, Q, L, project_out(W, P)[0], xp.maximum(scale, largest_norm(W)), seed, stream + 2
     )
 
 
 def widened(basis: Basis) -> Basis:
     """The basis with as many random columns more in its next block, to find what it missed."""
-    xp = namespace(basis.P)
-    remainder = basis.remainder
-    fresh = gaussian(*remainder.shape[-2:], like=remainder, seed=basis.seed, stream=basis.stream)
-    fresh = project_out(xp.broadcast_to(fresh, remainder.shape), basis.P)[0]
-    fresh = fresh * (basis.scale / math.sqrt(fresh.shape[-2]))
-    return basis._replace(remainder=xp.concat([remainder, fresh], axis=-1), stream=basis.stream + 1)
+    P, _, _, remainder, scale, seed, stream = basis
+    more = with_random_columns(remainder, P, scale, seed=seed, stream=stream)
+    return basis._replace(remainder=more, stream=stream + 1)
 
 
 def restarted(basis: Basis, X: Array, S: Array, Yh: Array) -> Basis:
@@ -112,27 +108,10 @@ def completed(basis: Basis) -> tuple[Array, Array, Array]:
     Then ``adjoint(Q) @ A = R @ adjoint(P)``, and no product is left unused.
     """
     P, Q, L, remainder, scale, seed, stream = basis
-    xp = namespace(P)
-    P_next = _block(remainder, P, scale, seed, stream)
+    xp, eps = namespace(P), format_of(P).eps
+    P_next = next_block(remainder, P, scale, eps=eps, seed=seed, stream=stream)
     above = (*L.shape[:-2], L.shape[-2] - basis.width, basis.width)
     zeros = xp.zeros(above, dtype=L.dtype, device=device(L))
     corner = adjoint(matmul(adjoint(P_next), remainder))
     R = xp.concat([L, xp.concat([zeros, corner], axis=-2)], axis=-1)
     return xp.concat([P, P_next], axis=-1), Q, R
-
-
-def _largest_norm(Y: Array) -> Array:
-    """Largest norm of a column, shape (..., 1, 1)."""
-    return namespace(Y).max(column_norms(Y), axis=-1, keepdims=True)
-
-
-def _block(Y: Array, Q: Array, scale: Array, seed: int, stream: int) -> Array:
-    """The next block of an orthonormal basis ``Q``, from products `Y` projected out of it."""
-    xp = namespace(Y)
-    # Where all products so far were zero, anything else will do.
-    noise = xp.where(scale > 0, 8 * format_of(Y).eps * scale, xp.ones_like(scale))
-
-    def fresh() -> Array:
-        return gaussian(*Y.shape[-2:], like=Y, seed=seed, stream=stream)
-
-    return orthonormal(Y, Q, noise=noise, fresh=fresh)

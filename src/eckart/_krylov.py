@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
-from eckart._goal import Goal, is_resolved
+from eckart._basis import norms_of_product
+from eckart._goal import STEPS, Goal, is_resolved
 from eckart._golub_kahan import Basis, completed, extended, restarted, started, widened
-from eckart._linalg import eigh, matmul, svd
+from eckart._lanczos import lanczos
+from eckart._linalg import eigh, matmul, qr, svd, svdvals
 from eckart._namespace import (
     Array,
     adjoint,
-    cast,
     concrete_int,
-    conjugate,
     format_of,
     is_compiled,
-    is_complex,
     namespace,
     widest,
 )
-from eckart._operator import Operator, dense, energy, scaled
+from eckart._operator import Operator, dense, energy, scaled, turned
+from eckart._sketch import gaussian
 from eckart._tolerance import Rules
 from eckart._triplets import Triplets
 
@@ -30,9 +31,6 @@ _NARROWEST, _WIDEST = 16, 128
 # Blocks of a traced iteration, which cannot look whether it has converged.
 _DEPTH = 5
 _OVERSAMPLING = 8
-
-# Steps after which an iteration gives up.
-_STEPS = 100
 
 # Where the rank is not known beforehand: the one to begin as for, and the part of the space that a
 # basis may fill before the full SVD is the better way.
@@ -73,6 +71,9 @@ def krylov(
     5. The basis is restarted from its best triplets [3]_ before it has more than
        ``6 * max(rank, 2 * b)`` columns.
     6. While values are traced the block is wider than the rank and the number of blocks is fixed.
+    7. Of an operator, whose products often cost no more than keeping ``Q`` orthogonal, ``P`` alone
+       is kept, by the iteration on the Gram matrix (`lanczos`), with blocks half as wide. Bases of
+       both sides are made where squares are not accurate enough, for a stack, and without a rank.
 
     Handed over is a basis that would have to fill the greater part of the space, and what PyTorch's
     compiler traces: it takes more than a minute for an unrolled iteration and, in complex dtypes,
@@ -93,18 +94,25 @@ def krylov(
     if rules.error is not None and not is_resolved(like, rules.error):
         return None
     operator, power = scaled(A) if isinstance(A, Operator) else dense(A)
-    goal = Goal(
+    goal = functools.partial(
+        Goal,
         like=operator.like,
         rules=rules,
         power=power,
         accuracy=accuracy,
-        energy=functools.partial(energy, operator),
+        energy=functools.cache(functools.partial(energy, operator)),
         cheap=operator.squared_norm is not None,
     )
     if concrete_int(namespace(like).all(power == power)) is None:
-        found = _fixed(operator, goal, seed, spare=spare)
+        found = _fixed(operator, goal(), seed, spare=spare)
+    elif (space := _space(operator, rules)) is None:
+        return None
     else:
-        found = _converged(operator, goal, seed, spare=spare)
+        found = None
+        if isinstance(A, Operator) and len(A.shape) == 2 and rules.rank is not None:
+            found = _one_sided(operator, goal(), seed, space.width // 2)
+        if found is None:
+            found = _two_sided(operator, goal(), seed, *space, spare=spare)
     if found is None:
         return None
     if found.spare is not None:
@@ -123,22 +131,76 @@ def _fixed(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplet
     basis = started(operator, width, seed=seed)
     for _ in range(_DEPTH - 1):
         basis = extended(operator, basis)
-    return _triplets(basis, goal, spare=spare)
+    return _triplets(*completed(basis), goal, spare=spare)
 
 
-def _converged(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplets | None:
-    """Triplets that have converged, or what there is when the patience ends."""
-    rank, k = goal.rules.rank, min(operator.shape[-2:])
+class _Space(NamedTuple):
+    """How many columns a block has, and a basis at most."""
+
+    width: int
+    most: int
+
+
+def _space(operator: Operator, rules: Rules) -> _Space | None:
+    """What an iteration that looks whether it has converged takes; None where that is too much."""
+    rank, k = rules.rank, min(operator.shape[-2:])
     width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
     most = k // _SHARE if rank is None else min(6 * max(rank, 2 * width), k - width)
-    if (rank or 0) + 3 * width > most:
+    return None if (rank or 0) + 3 * width > most else _Space(width, most)
+
+
+class _Squared(NamedTuple):
+    """The Gram matrix of an operator, by its products."""
+
+    operator: Operator
+
+    @property
+    def eps(self) -> float:
+        """What products are rounded to."""
+        return format_of(self.operator.like).eps
+
+    def product(self, X: Array) -> Array:
+        """``adjoint(A) @ A @ X``."""
+        return self.operator.rmatmul(self.operator.matmul(X))
+
+    def widen(self) -> bool:
+        """Products have no more digits than they are given."""
+        return False
+
+
+def _one_sided(operator: Operator, goal: Goal, seed: int, width: int) -> Triplets | None:
+    """Triplets from a basis of the short side alone; None where that is not accurate.
+
+    Rounding leaves residuals of some ``eps * S[0]**2 / s``, and by their squares moves a singular
+    value: no more than by ``eps * S[0]`` while ``s`` is above ``cbrt(eps) * S[0]``.
+    """
+    m, n = operator.shape
+    if m < n:
+        found = _one_sided(turned(operator), goal, seed, width)
+        if found is None:
+            return None
+        return found._replace(U=adjoint(found.Vh), Vh=adjoint(found.U))
+    gram = _Squared(operator)
+    P = qr(gaussian(n, width, like=operator.like, seed=seed))[0]
+    V, residual = lanczos(gram, P, gram.product(P), goal, seed=seed)
+    Q, R = qr(operator.matmul(V))
+    S = svdvals(R)
+    floor = max(gram.eps ** (1 / 3), gram.eps / goal.accuracy) * S[:1]
+    if concrete_int(namespace(S).all(S[: goal.wanted] > floor)) != 1:
         return None
+    return _triplets(V, Q, R, goal, spare=False)._replace(residual=residual)
+
+
+def _two_sided(
+    operator: Operator, goal: Goal, seed: int, width: int, most: int, *, spare: bool
+) -> Triplets | None:
+    """Triplets from bases of both sides, or what there is when the patience ends."""
     basis = started(operator, width, seed=seed)
-    for step in range(1, _STEPS):
-        if basis.size >= (rank or 0):
+    for step in range(1, STEPS):
+        if basis.size >= (goal.rules.rank or 0):
             S, last = _ritz(basis)
-            if goal.reached(S, _residuals(basis, last), basis.width, step):
-                return _triplets(basis, goal, spare=spare)
+            if goal.reached(S, norms_of_product(basis.remainder, last), basis.width, step):
+                return _triplets(*completed(basis), goal, spare=spare)
             if goal.crowded:
                 basis = widened(basis)
         if basis.size + basis.width > most:
@@ -148,11 +210,14 @@ def _converged(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Tri
             X, S, Yh = svd(basis.L)
             basis = restarted(basis, X[..., :keep], S[..., :keep], Yh[..., :keep, :])
         basis = extended(operator, basis)
-    return _triplets(basis, goal, spare=spare)._replace(residual=goal.residual)
+    return _triplets(*completed(basis), goal, spare=spare)._replace(residual=goal.residual)
 
 
 def _ritz(basis: Basis) -> tuple[Array, Array]:
-    """Ritz values, descending, and what their left vectors have in the last block of ``Q``."""
+    """Ritz values, descending, and what their left vectors have in the last block of ``Q``.
+
+    ``A @ v - s * u`` is zero, and ``adjoint(A) @ u - s * v`` that part of the remainder.
+    """
     L, b = basis.L, basis.width
     xp = namespace(L)
     wide = widest(L)
@@ -167,18 +232,8 @@ def _ritz(basis: Basis) -> tuple[Array, Array]:
     return S, matmul(wide[..., -b:, :], Y) / xp.where(S > floor, S, floor)[..., None, :]
 
 
-def _residuals(basis: Basis, last: Array) -> Array:
-    """Norm of ``adjoint(A) @ u - s * v`` for each Ritz triplet; ``A @ v - s * u`` is zero."""
-    xp = namespace(last)
-    G = cast(matmul(adjoint(basis.remainder), basis.remainder), last.dtype)
-    squares = xp.sum(conjugate(last) * matmul(G, last), axis=-2)
-    squares = xp.real(squares) if is_complex(last) else squares
-    return xp.sqrt(xp.where(squares > 0, squares, 0.0))
-
-
-def _triplets(basis: Basis, goal: Goal, *, spare: bool) -> Triplets:
-    """The Ritz triplets of a basis that the goal keeps."""
-    P, Q, R = completed(basis)
+def _triplets(P: Array, Q: Array, R: Array, goal: Goal, *, spare: bool) -> Triplets:
+    """The triplets of ``Q @ R @ adjoint(P)`` that the goal keeps."""
     X, S, Yh = svd(R)
     found = None if goal.rules.fixed else concrete_int(namespace(S).max(goal.counts(S)))
     rank = goal.rules.rank if found is None else found

@@ -1,28 +1,27 @@
-"""Block Lanczos iteration on the Gram matrix, for a matrix that takes long to read.
+"""Block Lanczos iteration on the Gram matrix: a basis of the short side is all it keeps.
 
-A product with ``adjoint(A) @ A`` takes one reading of ``A``, and nothing of its long side is kept.
+A product with ``adjoint(A) @ A`` takes one reading of ``A``.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from eckart._basis import orthonormal, project_out
-from eckart._goal import Goal
-from eckart._linalg import column_norms, eigh, matmul, qr, root, svd
+from eckart._basis import (
+    largest_norm,
+    next_block,
+    norms_of_product,
+    project_out,
+    with_random_columns,
+)
+from eckart._goal import STEPS, Goal
+from eckart._linalg import eigh, matmul, qr, root, svd
 from eckart._namespace import Array, adjoint, concrete_int, device, namespace
-from eckart._sketch import gaussian
-from eckart._tolerance import Rules, unit
+from eckart._tolerance import unit
 
-# Columns of a block: twice the rank, for reading costs as much as some fifty columns of a product.
-_NARROWEST, _WIDEST = 32, 256
-# The rank to begin as for, where it is not known.
-_UNKNOWN = 32
-# A space that so many blocks would fill is filled at once.
-_FILLED = 4
-# Steps after which an iteration gives up, and how many times what is wanted it may keep.
-_STEPS, _ROOM = 50, 6
+# How many times what is wanted a basis may have.
+_ROOM = 6
 # Right vectors beyond those that are wanted, to make the last of these better.
 _SPARE = 8
 
@@ -41,14 +40,17 @@ class Gram(Protocol):
         """Compute in more digits from now on; False where there are none."""
 
 
-def first_block(n: int, rules: Rules, *, like: Array, seed: int) -> Array:
-    """The columns to begin with: random, or the identity where they would soon fill the space."""
-    xp = namespace(like)
-    rank = _UNKNOWN if rules.rank is None else rules.rank
-    width = min(_WIDEST, max(_NARROWEST, 2 * rank), n)
-    if n <= _FILLED * width:
-        return xp.eye(n, dtype=like.dtype, device=device(like))
-    return qr(gaussian(n, width, like=like, seed=seed))[0]
+class _Basis(NamedTuple):
+    """Orthonormal columns ``P`` (n, K) with ``T = adjoint(P) @ M @ P``, ``M`` the Gram matrix.
+
+    `remainder` is what ``M @ P`` has outside of the span of ``P``: only the last block of ``P`` has
+    any, so it has as many columns, (n, b).
+    """
+
+    P: Array
+    T: Array
+    remainder: Array
+    scale: Array  # largest norm of a column of a product so far, shape (1, 1)
 
 
 def lanczos(gram: Gram, P: Array, W: Array, goal: Goal, *, seed: int) -> tuple[Array, float | None]:
@@ -77,14 +79,15 @@ def lanczos(gram: Gram, P: Array, W: Array, goal: Goal, *, seed: int) -> tuple[A
     The iteration of Golub and Underwood [1]_ with full reorthogonalisation and thick restarts [2]_,
     with these deviations:
 
-    1. The Rayleigh quotient is computed in full, so that it holds whatever the blocks are.
+    1. What ``T`` has above its blocks on the diagonal is computed, not assumed, so that the
+       relation holds whatever the columns of the remainder are.
     2. The products of the last step are not left unused. With ``Q`` an orthonormal basis of
        ``A @ P``, what is returned are the leading left singular vectors of ``adjoint(A) @ Q``, a
        step of the power method further than the Ritz vectors: those of the Nyström
        approximation [3]_.
     3. Rounding leaves a residual ``norm(adjoint(A) @ u - s * v)`` of some ``eps * S[0]**2 / s``. If
        that is more than the goal allows, the iteration begins anew with more digits, from the
-       vectors that it has.
+       vectors that it has. Where there are none, it ends as if it were less, and says how much.
 
     Directions whose values are below ``sqrt(eps) * S[0]`` are as they happen to be: their residuals
     are no larger.
@@ -99,70 +102,99 @@ def lanczos(gram: Gram, P: Array, W: Array, goal: Goal, *, seed: int) -> tuple[A
        design, analysis, and applications", 2023, arXiv:2306.12418.
     """
     xp = namespace(P)
-    n = P.shape[-2]
-    last = W
-    for step in range(1, _STEPS):
-        S, Y = _ritz(P, W)
+    n, width = P.shape
+    basis = _begun(P, W)
+    for step in range(1, STEPS):
+        S, Y = _ritz(basis)
         values = xp.maximum(S, math.sqrt(gram.eps) * unit(S))
         rounding = 0.5 * gram.eps * S[:1] * S[:1] / values
-        residuals = column_norms(_outside(matmul(W, Y), P))[0, :] / values
-        done = goal.reached(S, xp.maximum(residuals, rounding), last.shape[-1], step)
-        if _is_blurred(rounding, S, goal) and gram.widen():
-            P = _right(P, W, S, Y, last.shape[-1], gram.eps)
-            W = last = gram.product(P)
+        b = basis.remainder.shape[-1]
+        done = goal.reached(S, norms_of_product(basis.remainder, Y[-b:, :]) / values, b, step)
+        wanted = rounding[: min(goal.wanted, S.shape[-1])]
+        if _exceed(wanted, 0.5 * goal.accuracy * S[:1]) and gram.widen():
+            P = _right(basis, S, Y, b, gram.eps, seed, step)
+            basis = _begun(P, gram.product(P))
             continue
-        if done or P.shape[-1] == n:
-            return _right(P, W, S, Y, goal.wanted + _SPARE, gram.eps), None
-        remainder = _outside(last, P)
-        scale = xp.max(column_norms(W), axis=-1, keepdims=True)
+        if done or basis.P.shape[-1] == n:
+            V = _right(basis, S, Y, goal.wanted + _SPARE, gram.eps, seed, step)
+            blurred = _exceed(wanted, goal.accuracy * S[:1])
+            return V, float(xp.max(wanted / S[:1])) if blurred else None
         if goal.crowded:
-            fresh = gaussian(*last.shape, like=P, seed=seed, stream=2 * step)
-            remainder = xp.concat([remainder, _outside(fresh, P) * (scale / math.sqrt(n))], axis=-1)
-        if P.shape[-1] + remainder.shape[-1] > _ROOM * max(goal.wanted, 2 * last.shape[-1]):
-            keep = goal.wanted + last.shape[-1]
-            P, W = matmul(P, Y[:, :keep]), matmul(W, Y[:, :keep])
-        block = _block(remainder[:, : n - P.shape[-1]], P, scale, gram.eps, seed, 2 * step + 1)
-        last = gram.product(block)
-        P, W = xp.concat([P, block], axis=-1), xp.concat([W, last], axis=-1)
-    S, Y = _ritz(P, W)
-    return _right(P, W, S, Y, goal.wanted + _SPARE, gram.eps), goal.residual
+            basis = _widened(basis, seed, 2 * step)
+        if basis.P.shape[-1] + basis.remainder.shape[-1] > _ROOM * max(goal.wanted, 2 * width):
+            basis = _restarted(basis, S, Y, goal.wanted + b)
+        basis = _extended(gram, basis, seed, step)
+    S, Y = _ritz(basis)
+    return _right(basis, S, Y, goal.wanted + _SPARE, gram.eps, seed, STEPS), goal.residual
 
 
-def _ritz(P: Array, W: Array) -> tuple[Array, Array]:
+def _begun(P: Array, W: Array) -> _Basis:
+    """The basis ``P``, given ``W = M @ P``."""
+    remainder, T = project_out(W, P)
+    return _Basis(P, 0.5 * (T + adjoint(T)), remainder, largest_norm(W))
+
+
+def _extended(gram: Gram, basis: _Basis, seed: int, step: int) -> _Basis:
+    """The basis with one block more, for one product."""
+    P, T, _, scale = basis
+    xp = namespace(P)
+    P_next = _next(basis, gram.eps, seed, step)
+    W = gram.product(P_next)
+    after = _begun(P_next, W)
+    remainder, C = project_out(after.remainder, P)
+    T = xp.concat([xp.concat([T, C], axis=-1), xp.concat([adjoint(C), after.T], axis=-1)], axis=-2)
+    P = xp.concat([P, P_next], axis=-1)
+    return _Basis(P, T, remainder, xp.maximum(scale, after.scale))
+
+
+def _widened(basis: _Basis, seed: int, stream: int) -> _Basis:
+    """The basis with as many random columns more in its next block."""
+    P, _, remainder, scale = basis
+    more = with_random_columns(remainder, P, scale, seed=seed, stream=stream)
+    return basis._replace(remainder=more)
+
+
+def _restarted(basis: _Basis, S: Array, Y: Array, keep: int) -> _Basis:
+    """The basis of the first Ritz vectors alone: their residuals lie in the same remainder."""
+    squares = S[:keep] * S[:keep]
+    eye = namespace(S).eye(squares.shape[0], dtype=Y.dtype, device=device(S))
+    return basis._replace(P=matmul(basis.P, Y[:, :keep]), T=squares[:, None] * eye)
+
+
+def _ritz(basis: _Basis) -> tuple[Array, Array]:
     """Ritz values of the matrix, descending, and their vectors as combinations of ``P``."""
-    T = matmul(adjoint(P), W)
-    squares, Y = (namespace(T).flip(part, axis=-1) for part in eigh(0.5 * (T + adjoint(T))))
+    xp = namespace(basis.T)
+    squares, Y = (xp.flip(part, axis=-1) for part in eigh(basis.T))
     return root(squares), Y
 
 
-def _is_blurred(rounding: Array, S: Array, goal: Goal) -> bool:
-    """Whether rounding alone leaves some wanted triplet a residual of half of what is allowed."""
-    xp = namespace(S)
-    wanted = rounding[: min(goal.wanted, S.shape[-1])]
-    return concrete_int(xp.any(wanted > 0.5 * goal.accuracy * S[:1])) == 1
-
-
-def _block(remainder: Array, P: Array, scale: Array, eps: float, seed: int, stream: int) -> Array:
-    """The next block of orthonormal columns."""
-
-    def fresh() -> Array:
-        return gaussian(*remainder.shape, like=P, seed=seed, stream=stream)
-
-    noise = namespace(P).where(scale > 0, 8 * eps * scale, 1.0)
-    return orthonormal(remainder, P, noise=noise, fresh=fresh)
-
-
-def _right(P: Array, W: Array, S: Array, Y: Array, width: int, eps: float) -> Array:
+def _right(
+    basis: _Basis, S: Array, Y: Array, width: int, eps: float, seed: int, step: int
+) -> Array:
     """Right vectors, a power step further than the Ritz vectors where their values are clear."""
+    P, T, remainder, _ = basis
     xp = namespace(P)
     width = min(width, S.shape[-1])
     clear = concrete_int(xp.count_nonzero(S > math.sqrt(eps) * S[:1])) or 0
-    V, _, _ = svd(matmul(W, Y[:, :clear] / S[:clear]))
+    Y_clear, b = Y[:, :clear] / S[:clear], remainder.shape[-1]
+    P_next = _next(basis, eps, seed, step)
+    corner = matmul(adjoint(P_next), remainder)
+    product = xp.concat([matmul(T, Y_clear), matmul(corner, Y_clear[-b:, :])], axis=-2)
+    X, _, _ = svd(product)
+    V = matmul(xp.concat([P, P_next], axis=-1), X[:, :width])
     if clear >= width:
-        return V[:, :width]
+        return V
     return qr(xp.concat([V, matmul(P, Y[:, clear:width])], axis=-1))[0]
 
 
-def _outside(X: Array, P: Array) -> Array:
-    """What is left of `X` without its part in the span of ``P``."""
-    return project_out(X, P)[0]
+def _next(basis: _Basis, eps: float, seed: int, step: int) -> Array:
+    """The next block of ``P``, with no more columns than there is room for."""
+    P, _, remainder, scale = basis
+    n, size = P.shape
+    stream = 2 * step + 1
+    return next_block(remainder[:, : n - size], P, scale, eps=eps, seed=seed, stream=stream)
+
+
+def _exceed(values: Array, bound: Array) -> bool:
+    """Whether any of the values is above the bound."""
+    return concrete_int(namespace(values).any(values > bound)) == 1

@@ -11,8 +11,10 @@ from eckart._linalg import (
     chunks,
     column_norms,
     matmul,
+    modulus,
     multiplies_transposed,
     normalizing_power,
+    safe_range,
     squared_norm,
 )
 from eckart._namespace import (
@@ -228,6 +230,8 @@ def dense(A: Array) -> tuple[Operator, Array]:
     """
     xp = namespace(A)
     power = normalizing_power(A)
+    if _is_one(power):
+        return stored(A), power
     finite = xp.isfinite(power)
     factor = xp.where(finite, power, 1.0)
 
@@ -251,22 +255,47 @@ def dense(A: Array) -> tuple[Operator, Array]:
 def scaled(operator: Operator) -> tuple[Operator, Array]:
     """An operator times a power of two per matrix, and that power, from one product.
 
-    Where the power is NaN, all products are zero.
+    Its Gram matrix has room to be squared. Where the power is NaN, all products are zero.
     """
     like = operator.like
     xp = namespace(like)
     *stack, _, n = operator.shape
     probe = gaussian(n, 1, like=like, seed=0, stream=_STREAM)
-    power = normalizing_power(operator.matmul(xp.broadcast_to(probe, (*stack, n, 1))))
+    Y = operator.matmul(xp.broadcast_to(probe, (*stack, n, 1)))
+    before = normalizing_power(Y)
+    after = _square_root(normalizing_power(modulus(Y * before) ** 2), safe_range(Y)[0])
+    power = before * after
+    if _is_one(power):
+        return operator, power
     finite = xp.isfinite(power)
-    factor = xp.where(finite, power, 1.0)
+    before, after = (xp.where(finite, factor, 1.0) for factor in (before, after))
     known = operator.squared_norm
     return replace(
         operator,
-        matmul=lambda X: xp.where(finite, operator.matmul(X * factor), 0.0),
-        rmatmul=lambda X: xp.where(finite, operator.rmatmul(X * factor), 0.0),
+        # One after the other, as both at once may leave nothing of what they multiply.
+        matmul=lambda X: xp.where(finite, operator.matmul(X * before) * after, 0.0),
+        rmatmul=lambda X: xp.where(finite, operator.rmatmul(X * before) * after, 0.0),
         squared_norm=None if known is None else lambda other: known(power * other),
     ), power
+
+
+def _square_root(power: Array, far: float) -> Array:
+    """Square root of a power of two that is ``far**2``, one or ``far**-2``, exactly."""
+    xp = namespace(power)
+    one = xp.ones_like(power)
+    return xp.where(power > 1, far * one, xp.where(power < 1, one / far, one))
+
+
+def _is_one(power: Array) -> bool:
+    """Whether nothing has to be multiplied by the power, as of nearly all matrices."""
+    return concrete_int(namespace(power).all(power == 1)) == 1
+
+
+def turned(operator: Operator) -> Operator:
+    """The adjoint of an operator."""
+    *stack, m, n = operator.shape
+    forward, backward = operator.rmatmul, operator.matmul
+    return replace(operator, shape=(*stack, n, m), matmul=forward, rmatmul=backward)
 
 
 def product(B: Array, A: Array) -> Operator:
