@@ -122,7 +122,7 @@ def lanczos(gram: Gram, P: Array, W: Array, goal: Goal, *, seed: int) -> tuple[A
         if goal.crowded:
             basis = _widened(basis, seed, 2 * step)
         if basis.P.shape[-1] + basis.remainder.shape[-1] > _ROOM * max(goal.wanted, 2 * width):
-            basis = _restarted(basis, S, Y, goal.wanted + b)
+            basis = _restarted(basis, S, Y, min(goal.wanted + b, S.shape[-1]))
         basis = _extended(gram, basis, seed, step)
     S, Y = _ritz(basis)
     return _right(basis, S, Y, goal.wanted + _SPARE, gram.eps, seed, STEPS), goal.residual
@@ -181,7 +181,7 @@ def _right(
     corner = matmul(adjoint(P_next), remainder)
     product = xp.concat([matmul(T, Y_clear), matmul(corner, Y_clear[-b:, :])], axis=-2)
     X, _, _ = svd(product)
-    V = matmul(xp.concat([P, P_next], axis=-1), X[:, :width])
+    V = matmul(xp.concat([P, P_next], axis=-1), X[:, : min(width, clear)])
     if clear >= width:
         return V
     return qr(xp.concat([V, matmul(P, Y[:, clear:width])], axis=-1))[0]
@@ -191,8 +191,8 @@ def _next(basis: _Basis, eps: float, seed: int, step: int) -> Array:
     """The next block of ``P``, with no more columns than there is room for."""
     P, _, remainder, scale = basis
     n, size = P.shape
-    stream = 2 * step + 1
-    return next_block(remainder[:, : n - size], P, scale, eps=eps, seed=seed, stream=stream)
+    width, stream = min(n - size, remainder.shape[-1]), 2 * step + 1
+    return next_block(remainder[:, :width], P, scale, eps=eps, seed=seed, stream=stream)
 
 
 def _exceed(values: Array, bound: Array) -> bool:
