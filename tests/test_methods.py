@@ -112,7 +112,32 @@ def test_operator_is_truncated_like_a_matrix(backend, dtype, spectrum, rank, end
         array, adjoint = (backend.asarray(X * 10.0**exponent, dtype) for X in (W, W.conj().T))
         operator = eckart.operator(W.shape, array.__matmul__, adjoint.__matmul__, like=array)
         U, S, Vh = numpy_svd(backend, eckart.truncated_svd(operator, rank, method="krylov"))
-        assert_promise_kept((U, S / 10.0**exponent, Vh), W, spectrum, dtype=dtype)
+        assert_promise_kept((U, S / 10.0**exponent, Vh), W, spectrum, dtype=dtype, rank=rank)
+
+
+@pytest.mark.needs("double")
+@pytest.mark.only("numpy", "torch")
+def test_copies_of_a_small_value_are_not_passed_over(backend):
+    """More than a block has columns, and hardly larger than residuals may be."""
+    S = np.concatenate([[1.0, 0.9, 0.8], np.full(30, 1e-3), np.full(367, 1e-4)])
+    for seed in range(3):
+        A = zoo.matrix(S, (400, 700), dtype="float32", seed=seed).astype("float32")
+        array = backend.asarray(A, "float32")
+        for rank in 33, 35:
+            found = numpy_svd(backend, eckart.truncated_svd(array, rank, method="krylov"))
+            assert_promise_kept(found, A, S, dtype="float32", rank=rank, promised=1e-4)
+
+
+@pytest.mark.numpy_only
+@pytest.mark.parametrize("n", [129, 137, 145])
+def test_last_block_may_have_one_column(n):
+    """Where the blocks before it fill the space but for one dimension."""
+    A = np.random.default_rng(0).standard_normal((300, n))
+    operator = eckart.operator(A.shape, A.__matmul__, A.T.__matmul__, like=A)
+    for rank, accuracy in (10, 1e-13), (30, None):
+        found = eckart.truncated_svd(operator, rank, method="krylov", accuracy=accuracy)
+        S = np.linalg.svd(A, compute_uv=False)
+        assert_promise_kept(found, A, S, dtype="float64", rank=rank)
 
 
 @pytest.mark.parametrize("method", ["gram", "krylov"])

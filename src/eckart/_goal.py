@@ -143,10 +143,12 @@ class Goal:
         Not so if they are the smallest wanted ones: more of them would be as small.
         """
         xp = namespace(S)
-        if width >= S.shape[-1]:
+        if not 1 < width < S.shape[-1]:  # one column is what is left of a space that is filled
             return False
         smallest = xp.min(xp.where(kept, S, S[..., :1]), axis=-1, keepdims=True)
         first, last = S[..., : -width + 1], S[..., width - 1 :]
-        margin = 8 * self.accuracy * first
+        # Copies are off by as much as the square of the residual makes of the gap to other values.
+        least = xp.maximum(first, self.accuracy * unit(S))
+        margin = 8 * self.accuracy * (first + self.accuracy * unit(S) * (unit(S) / least))
         agree = (first - last <= margin) & (last - smallest > margin)
         return concrete_int(xp.any(agree)) == 1

@@ -181,6 +181,8 @@ def _one_sided(operator: Operator, goal: Goal, seed: int, width: int) -> Triplet
             return None
         return found._replace(U=adjoint(found.Vh), Vh=adjoint(found.U))
     gram = _Squared(operator)
+    if gram.eps >= goal.accuracy:
+        return None
     P = qr(gaussian(n, width, like=operator.like, seed=seed))[0]
     V, residual = lanczos(gram, P, gram.product(P), goal, seed=seed)
     Q, R = qr(operator.matmul(V))

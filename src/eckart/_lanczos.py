@@ -109,7 +109,9 @@ def lanczos(gram: Gram, P: Array, W: Array, goal: Goal, *, seed: int) -> tuple[A
         values = xp.maximum(S, math.sqrt(gram.eps) * unit(S))
         rounding = 0.5 * gram.eps * S[:1] * S[:1] / values
         b = basis.remainder.shape[-1]
-        done = goal.reached(S, norms_of_product(basis.remainder, Y[-b:, :]) / values, b, step)
+        residuals = norms_of_product(basis.remainder, Y[-b:, :]) / values
+        enough = S.shape[-1] >= min(goal.rules.rank or 0, n)
+        done = enough and goal.reached(S, residuals, b, step)
         wanted = rounding[: min(goal.wanted, S.shape[-1])]
         if _exceed(wanted, 0.5 * goal.accuracy * S[:1]) and gram.widen():
             P = _right(basis, S, Y, b, gram.eps, seed, step)
