@@ -298,6 +298,14 @@ def test_iteration_that_gives_up_says_so(monkeypatch):
     assert told[0].filename == __file__  # where the call stands
 
 
+def test_residual_that_rounding_leaves_is_told():
+    """Where it is above the accuracy, and there are no more digits to compute in."""
+    A = matrix("float64", 10.0 ** -np.linspace(0, 6, 300), (500, 300))
+    array, _ = chunked(A, (128, -1))
+    with pytest.warns(RuntimeWarning, match="have not converged: a residual of"):
+        eckart.truncated_svd(array, 200, method="krylov", accuracy=1e-14)
+
+
 class Killer:
     """What a chunk is read from; the first worker that comes to the second reading dies of it."""
 

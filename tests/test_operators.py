@@ -226,6 +226,19 @@ def test_centred_sparse_matrix_is_one_expression(backend, dtype):
         assert_truncation(backend, factors, centred, dtype)
 
 
+@pytest.mark.only("numpy", "torch")
+def test_operator_that_gives_up_says_so(backend, dtype, monkeypatch):
+    """With the residual it reached, by its Gram matrix or, below what squares allow, without it."""
+    A = zoo.matrix(np.arange(1.0, 91) ** -0.1, SHAPE, dtype=dtype, seed=1)
+    operator = known_by_products(backend, A, dtype)
+    for module, accuracy in ("_lanczos", EPS[dtype] * 64), ("_krylov", 1e-300):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"eckart.{module}.STEPS", 3)
+            with pytest.warns(RuntimeWarning, match="have not converged: a residual of") as told:
+                eckart.truncated_svd(operator, RANK, accuracy=accuracy)
+        assert len(told) == 1
+
+
 def test_sum_with_an_operator_has_the_products_of_the_sum(backend, dtype):
     """From both sides, for vectors and matrices; complex weights where the matrices are complex."""
     A = dense(dtype, shape=(7, 5))

@@ -147,7 +147,7 @@ class Goal:
             return False
         smallest = xp.min(xp.where(kept, S, S[..., :1]), axis=-1, keepdims=True)
         first, last = S[..., : -width + 1], S[..., width - 1 :]
-        # Copies are off by as much as the square of the residual makes of the gap to other values.
+        # Found copies differ by the square of their residuals over the gap to the other values.
         least = xp.maximum(first, self.accuracy * unit(S))
         margin = 8 * self.accuracy * (first + self.accuracy * unit(S) * (unit(S) / least))
         agree = (first - last <= margin) & (last - smallest > margin)

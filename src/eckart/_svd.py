@@ -87,9 +87,9 @@ def truncated_svd(
     accuracy : float, optional
         Of ``"krylov"``: the iteration ends when the wanted triplets have residuals
         ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` of at most ``accuracy * S[0]``,
-        ``min(1e-4, sqrt(eps))`` by default, or when going on would lower the error of the
-        truncation by less than a share ``accuracy**1.5``. The singular values are then more exact
-        by far.
+        ``min(1e-4, sqrt(eps))`` by default, or when going on would, as the last three steps tell,
+        lower the error of the truncation by less than a share ``accuracy**1.5``. The singular
+        values are then more exact by far, as a rule; `certify` measures what was reached.
     seed : int
         Of the test matrix of ``"krylov"``: the same one gives the same result.
     check_finite : bool
