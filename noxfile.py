@@ -14,9 +14,18 @@ nox.options.error_on_missing_interpreters = False
 PROJECT = nox.project.load_toml("pyproject.toml")
 BACKENDS = PROJECT["tool"]["eckart"]["backends"]
 CPU = [name for name, row in BACKENDS.items() if "device" not in row]
+VERSIONED = ("tests/portable", "tests/kinds", "tests/cli")  # calls of other packages, not numbers
 PYTHONS = nox.project.python_versions(PROJECT)
 
-nox.options.sessions = [*(f"tests({name})" for name in CPU), "lint", "docs"]
+NEWEST = PYTHONS[-1]
+
+nox.options.sessions = [
+    *(f"tests({name})" for name in CPU),
+    "minimums",
+    f"pythons-{NEWEST}",
+    "lint",
+    "docs",
+]
 
 
 def install(session: nox.Session, *groups: str, project: str = ".[cli,plot]") -> None:
@@ -24,7 +33,7 @@ def install(session: nox.Session, *groups: str, project: str = ".[cli,plot]") ->
     session.install(*nox.project.dependency_groups(PROJECT, *groups), project)
 
 
-def run_suite(session: nox.Session, backend: str) -> None:
+def run_suite(session: nox.Session, backend: str, *paths: str) -> None:
     """Run the tests on one library, measuring what they cover."""
     data = Path(".coverage-data").absolute()
     data.mkdir(exist_ok=True)
@@ -32,10 +41,17 @@ def run_suite(session: nox.Session, backend: str) -> None:
         old.unlink()
     row = BACKENDS[backend]
     variables = row.get("environment", {})
-    workers = ("--numprocesses=auto", "--dist=worksteal") if row.get("parallel") else ()
+    # A shape is compiled once by the process that has its file.
+    spread = "loadfile" if "jit" not in row["lacks"] else "worksteal"
     session.run(
-        *("coverage", "run", "-m", "pytest", f"--backend={backend}", *workers, *session.posargs),
-        env={**variables, "COVERAGE_FILE": str(data / f".coverage.{session.name}")},
+        *("coverage", "run", "-m", "pytest", f"--backend={backend}"),
+        *("--numprocesses=auto", f"--dist={spread}", *paths, *session.posargs),
+        # As many processes as cores: threads of a library's own would only be in their way.
+        env={
+            "OMP_NUM_THREADS": "1",
+            **variables,
+            "COVERAGE_FILE": str(data / f".coverage.{session.name}"),
+        },
     )
 
 
@@ -52,19 +68,19 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session(python=PYTHONS)
 def pythons(session: nox.Session) -> None:
-    """Run the NumPy suite on every supported Python that is found."""
+    """Run what differs between versions of Python on every supported one that is found."""
     install(session, "numpy", "test", "cli")
-    run_suite(session, "numpy")
+    run_suite(session, "numpy", *VERSIONED)
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Run the NumPy suite on the lowest versions that the project declares."""
+    """Run what differs between versions on the lowest that the project declares."""
     extras = PROJECT["project"]["optional-dependencies"]
     declared = [*PROJECT["project"]["dependencies"], *extras["cli"], *extras["plot"]]
     lowest = [pin.replace(">=", "==") for pin in declared]
     session.install(*lowest, *nox.project.dependency_groups(PROJECT, "test"), ".[cli,plot]")
-    run_suite(session, "numpy")
+    run_suite(session, "numpy", *VERSIONED)
 
 
 @nox.session

@@ -1,16 +1,32 @@
-"""One suite on every library: ``pytest --backend=NAME`` with a name of the table."""
+"""One suite on every library: ``pytest --backend=NAME`` with a name of the table.
+
+A test's folder says where it runs, and the library says how many of its cases: see
+docs/development.md. ``--exhaustive`` runs every case of every folder on the library.
+"""
 
 from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
 
 import pytest
 
 import backends
+from covering import covering
 
-pytest.register_assert_rewrite("compare")
+pytest.register_assert_rewrite("compare", "truth", "blocks")
+
+# Folders that do not run on every library: array-api-strict and PyTorch take other paths through
+# the algorithms than NumPy does; what JAX and Dask have of their own, the other folders are about.
+FOLDERS = {"mathematics": ("numpy", "array_api_strict", "torch"), "cli": ("numpy",)}
+
+VALUE, PAIR = 1, 2  # what is to be among the cases of a test that run: see `covering`
+HOMES = {("derivatives", "torch")}  # pairs, where other libraries but NumPy run values
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--backend", default="numpy", help="a line of [tool.eckart.backends]")
+    parser.addoption("--exhaustive", action="store_true", help="every case: it takes the night")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,9 +56,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     backend = config.stash[BACKEND]
-    out = [item for item in items if not _belongs(item, backend)]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in set(out)]
+    library = backend.library
+    kept = [item for item in items if _belongs(item, backend)]
+    if not config.getoption("--exhaustive"):
+        kept = [item for item in kept if library in FOLDERS.get(_folder(item), (library,))]
+        tests = groupby(kept, lambda item: (item.path, getattr(item, "originalname", item.name)))
+        kept = [item for _, cases in tests for item in _thinned(list(cases), backend)]
+    config.hook.pytest_deselected(items=list(set(items) - set(kept)))
+    items[:] = kept
 
 
 def _belongs(item: pytest.Item, backend: backends.Backend) -> bool:
@@ -57,6 +78,22 @@ def _belongs(item: pytest.Item, backend: backends.Backend) -> bool:
     return all(backend.can(capability) for capability in needed)
 
 
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def _thinned(cases: list[pytest.Item], backend: backends.Backend) -> list[pytest.Item]:
+    """The cases of a test to run: NumPy takes all of them, but where one says that it is long."""
+    if backend.library == "numpy":
+        strength = next((mark.args[0] for mark in cases[0].iter_markers("thinned")), None)
+    else:
+        strength = PAIR if (_folder(cases[0]), backend.library) in HOMES else VALUE
+    if len(cases) == 1 or strength is None:
+        return cases
+    values = [{name: id(value) for name, value in case.callspec.params.items()} for case in cases]
+    return [cases[i] for i in covering(values, strength)]
+
+
 @pytest.fixture(scope="session")
 def backend(pytestconfig: pytest.Config) -> backends.Backend:
     return pytestconfig.stash[BACKEND]
@@ -65,3 +102,9 @@ def backend(pytestconfig: pytest.Config) -> backends.Backend:
 @pytest.fixture(scope="session")
 def xp(backend: backends.Backend) -> object:
     return backend.xp
+
+
+@pytest.fixture(scope="session")
+def widest(backend: backends.Backend) -> str:
+    """One dtype, for what is true of all for one reason: JAX compiles anew for each shape."""
+    return backend.dtypes()[-1]

@@ -55,13 +55,18 @@ def orthonormal(m: int, k: int, *, seed: int, complex_: bool) -> Any:
     return np.linalg.qr(G)[0]
 
 
-def random(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
-    """Normal entries as `dtype` holds them."""
+def normal(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
+    """Normal entries as `dtype` holds them, in double precision."""
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(shape)
     if dtype.startswith("complex"):
         values = values + 1j * rng.standard_normal(shape)
-    return values.astype(dtype)
+    return rounded(values, dtype)
+
+
+def random(shape: tuple[int, ...], dtype: str, seed: int) -> Any:
+    """Normal entries in `dtype`."""
+    return normal(shape, dtype, seed).astype(dtype)
 
 
 def matrix(S: Any, shape: tuple[int, int], *, dtype: str, seed: int = 0) -> Any:
@@ -71,6 +76,15 @@ def matrix(S: Any, shape: tuple[int, int], *, dtype: str, seed: int = 0) -> Any:
     U = orthonormal(m, len(S), seed=seed, complex_=complex_)
     V = orthonormal(n, len(S), seed=seed + 1, complex_=complex_)
     return (U * S) @ V.conj().T
+
+
+def sparse(m: int, n: int, dtype: str, seed: int = 0, density: float = 0.15) -> Any:
+    """A matrix most of whose entries are zero, in double precision, as `dtype` holds it."""
+    rng = np.random.default_rng(seed)
+    A = rng.standard_normal((m, n)) * (rng.uniform(size=(m, n)) < density) / np.arange(1, n + 1)
+    if dtype.startswith("complex"):
+        A = A * np.exp(1j * rng.uniform(0, 6, (m, n)))
+    return rounded(A, dtype)
 
 
 def rounded(A: Any, dtype: str) -> Any:

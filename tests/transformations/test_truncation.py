@@ -6,6 +6,7 @@ import pytest
 import eckart
 import zoo
 from compare import assert_within
+from truth import ways
 
 
 def stack(backend, dtype, count=3):
@@ -14,13 +15,7 @@ def stack(backend, dtype, count=3):
     return backend.asarray(A, dtype), A, S
 
 
-WAYS = [
-    pytest.param("jit", marks=pytest.mark.needs("jit")),
-    pytest.param("compile", marks=pytest.mark.needs("compile")),
-]
-
-
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways("jit", "compile"))
 def test_traced_factors_are_the_eager_ones(backend, dtype, way):
     """With the rank alone, tracing changes nothing."""
     A = stack(backend, dtype)[0][0, ...]
@@ -42,7 +37,7 @@ def test_traced_factors_are_the_eager_ones(backend, dtype, way):
         )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways("jit", "compile"))
 @pytest.mark.parametrize("rules", [{"rtol": 0.25}, {"atol": 0.7}, {"error": 0.2}], ids=str)
 def test_traced_width_is_the_rank_and_what_a_tolerance_drops_is_zero(backend, dtype, way, rules):
     """A tracer has no rank to trim to: the dropped triplets are exactly zero."""
@@ -91,7 +86,7 @@ def test_mapped_results_are_those_of_the_stack(backend, dtype):
         )
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways("jit", "compile"))
 def test_ranks_and_errors_can_be_traced(backend, dtype, way):
     """Every function of the singular values works on abstract ones."""
     A = stack(backend, dtype)[0]
@@ -124,7 +119,7 @@ def test_traced_rank_is_refused(backend):
     assert static(A, 2).rank == 2
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways("jit", "compile"))
 def test_traced_matrix_that_is_not_finite_stays_visible(backend, way):
     """Values cannot be refused while traced: a NaN comes out as NaN, in its own matrix only."""
     A = np.stack([np.eye(3), np.eye(3)])
@@ -136,7 +131,7 @@ def test_traced_matrix_that_is_not_finite_stays_visible(backend, way):
         assert np.isnan(S[1]).all()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways("jit", "compile"))
 def test_factors_pass_through_a_transformation(backend, way):
     """A LowRank goes in and an SVD comes out, as pytrees."""
     factors = eckart.factorize(backend.asarray(np.diag([3.0, 2.0, 1.0]), "float32"), 2)
@@ -145,7 +140,7 @@ def test_factors_pass_through_a_transformation(backend, way):
     assert_within(backend.to_numpy(result.S), [3.0], dtype="float32", size=3, scale=3)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ways("jit", "compile"))
 def test_rank_of_an_error_may_change_between_calls(backend, way):
     """A rank that the compiler makes symbolic is still a rank."""
     S = backend.asarray(np.asarray([4.0, 3.0, 0.0]), "float32")

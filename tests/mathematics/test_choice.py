@@ -3,9 +3,6 @@
 import numpy as np
 import pytest
 
-import eckart
-import zoo
-from compare import assert_within
 from eckart._choice import COSTS, choice
 from eckart._tolerance import Rules
 
@@ -44,21 +41,3 @@ def test_choice_follows_shape_rank_and_dtype(shape, kind, rank, way):
 def test_double_precision_is_never_left_to_the_gram_matrix():
     """It has no wider format to square in."""
     assert all(double.part == 0 for _, double in COSTS.values())
-
-
-@pytest.mark.needs("jit")
-def test_traced_call_takes_the_full_decomposition(backend, dtype):
-    """Which needs no look at values to know that it is right."""
-    A = backend.asarray(zoo.matrix(np.arange(5.0, 0, -1), (2000, 5), dtype=dtype), dtype)
-    taken = []
-    backend.jit(lambda A: taken.append(choice(A, Rules(1))) or A)(A)
-    assert taken == ["exact"]
-
-
-def test_auto_agrees_with_the_full_decomposition_at_a_size_where_it_is_not_taken(backend):
-    """On every library, by whatever way its costs say."""
-    k = 400
-    S = 1 / np.arange(1.0, k + 1)
-    A = backend.asarray(zoo.matrix(S, (1200, k), dtype="float32"), "float32")
-    values = backend.to_numpy(eckart.truncated_svd(A, 4).S)
-    assert_within(values, S[:4], dtype="float32", size=1200)

@@ -1,16 +1,12 @@
-"""The truncated SVD is the best approximation, on every spectrum of the zoo."""
+"""The truncated SVD: signs, stacks, widths, empty and zero matrices, the ends of the range."""
 
 import numpy as np
 import pytest
 
 import eckart
 import zoo
-from compare import EPS, assert_within
-
-
-@pytest.fixture(params=zoo.SPECTRA)
-def spectrum(request):
-    return zoo.SPECTRA[request.param]
+from compare import assert_within
+from truth import assert_orthonormal, parts
 
 
 @pytest.fixture(params=zoo.SHAPES, ids=str)
@@ -18,47 +14,10 @@ def shape(request):
     return request.param
 
 
-def numpy_svd(backend, factors):
-    return [backend.to_numpy(array) for array in factors]
-
-
-def assert_orthonormal(Q, *, dtype, size):
-    assert_within(Q.conj().T @ Q, np.eye(Q.shape[1]), dtype=dtype, size=size, units=8)
-
-
-def test_all_triplets_give_the_matrix_back(backend, dtype, shape, spectrum):
-    """A = U S Vh with orthonormal U and V, and S as chosen, descending."""
-    S = spectrum(min(shape))
-    A = zoo.matrix(S, shape, dtype=dtype)
-    U, values, Vh = numpy_svd(backend, eckart.truncated_svd(backend.asarray(A, dtype), min(shape)))
-    size = max(shape)
-    assert_within(values, S, dtype=dtype, size=size, units=4)
-    assert_within((U * values) @ Vh, A, dtype=dtype, size=size, units=8)
-    assert_orthonormal(U, dtype=dtype, size=size)
-    assert_orthonormal(Vh.conj().T, dtype=dtype, size=size)
-    assert np.all(np.diff(values) <= 0)
-
-
-def test_error_is_the_first_discarded_singular_value(backend, dtype, shape, spectrum):
-    """Eckart–Young: no matrix of rank r is nearer to A than S[r], and ours is that near."""
-    S = spectrum(min(shape))
-    A = zoo.matrix(S, shape, dtype=dtype)
-    for rank in {0, 1, min(shape) // 2}:
-        U, values, Vh = numpy_svd(backend, eckart.truncated_svd(backend.asarray(A, dtype), rank))
-        assert values.shape == (rank,)
-        remainder = A - (U * values) @ Vh
-        dropped = np.append(S, 0.0)[rank:]
-        size = max(shape)
-        assert_within(np.linalg.norm(remainder, 2), dropped[0], dtype=dtype, size=size, units=8)
-        assert_within(
-            np.linalg.norm(remainder), np.linalg.norm(dropped), dtype=dtype, size=size, units=8
-        )
-
-
 def test_largest_entry_of_each_left_vector_is_real_and_positive(backend, dtype, shape):
     """The sign is a rule, not the library's choice."""
     A = zoo.matrix(zoo.SPECTRA["power law"](min(shape)), shape, dtype=dtype, seed=3)
-    U, _, _ = numpy_svd(backend, eckart.truncated_svd(backend.asarray(A, dtype)))
+    U, _, _ = parts(backend, eckart.truncated_svd(backend.asarray(A, dtype)))
     pivots = U[np.argmax(np.abs(U), axis=0), np.arange(U.shape[1])]
     assert_within(pivots, np.abs(pivots), dtype=dtype, size=4)
     assert np.all(pivots.real > 0)
@@ -67,7 +26,7 @@ def test_largest_entry_of_each_left_vector_is_real_and_positive(backend, dtype, 
 def test_tie_for_the_largest_entry_goes_to_the_first(backend, dtype):
     """Rounding does not decide a sign: of entries within 32 eps the first is positive."""
     A = np.asarray([[1.0, -1.0], [-1.0, 1.0]])
-    U, S, Vh = numpy_svd(backend, eckart.truncated_svd(backend.asarray(A, dtype), 1))
+    U, S, Vh = parts(backend, eckart.truncated_svd(backend.asarray(A, dtype), 1))
     half = np.sqrt(0.5)
     assert_within(U, [[half], [-half]], dtype=dtype, size=2)
     assert_within(S, [2.0], dtype=dtype, size=2)
@@ -79,7 +38,7 @@ def test_same_matrix_gives_the_vectors_of_the_float64_oracle(backend, dtype):
     A = zoo.rounded(zoo.matrix(2.0 ** -np.arange(6), (9, 6), dtype=dtype, seed=5), dtype)
     oracle = eckart.truncated_svd(A, 4)
     ours = eckart.truncated_svd(backend.asarray(A, dtype), 4)
-    for actual, expected in zip(numpy_svd(backend, ours), oracle, strict=True):
+    for actual, expected in zip(parts(backend, ours), oracle, strict=True):
         assert_within(actual, expected, dtype=dtype, size=9, units=64)
 
 
@@ -88,10 +47,10 @@ def test_stack_is_its_matrices(backend, dtype):
     stack = np.stack(
         [zoo.matrix(zoo.SPECTRA["power law"](4), (5, 4), dtype=dtype, seed=s) for s in range(6)]
     ).reshape(2, 3, 5, 4)
-    U, S, Vh = numpy_svd(backend, eckart.truncated_svd(backend.asarray(stack, dtype), 2))
+    U, S, Vh = parts(backend, eckart.truncated_svd(backend.asarray(stack, dtype), 2))
     assert U.shape == (2, 3, 5, 2)
     for i, j in np.ndindex(2, 3):
-        one = numpy_svd(backend, eckart.truncated_svd(backend.asarray(stack[i, j], dtype), 2))
+        one = parts(backend, eckart.truncated_svd(backend.asarray(stack[i, j], dtype), 2))
         for whole, single in zip((U, S, Vh), one, strict=True):
             assert_within(whole[i, j], single, dtype=dtype, size=5, units=16)
 
@@ -101,7 +60,7 @@ def test_stack_is_as_wide_as_its_largest_rank_and_zero_beyond_each(backend, dtyp
     stack = np.stack(
         [zoo.matrix(np.asarray(S), (6, 4), dtype=dtype) for S in ([1.0], [3.0, 2.0, 1.0], [0.0])]
     )
-    U, S, Vh = numpy_svd(backend, eckart.truncated_svd(backend.asarray(stack, dtype)))
+    U, S, Vh = parts(backend, eckart.truncated_svd(backend.asarray(stack, dtype)))
     assert S.shape == (3, 3)
     assert np.count_nonzero(S, axis=-1).tolist() == [1, 3, 0]
     for i, rank in enumerate((1, 3, 0)):
@@ -119,23 +78,6 @@ def test_width_of_one_matrix_is_the_rank_found(backend, dtype):
     assert eckart.truncated_svd(A, 2, rtol=0.3).rank == 2
     assert eckart.truncated_svd(A, atol=0.6).rank == 1
     assert eckart.truncated_svd(A, error=0.5).rank == 2
-
-
-@pytest.mark.parametrize("split", ["balanced", "left", "right"])
-def test_factors_multiply_to_the_best_approximation(backend, dtype, shape, spectrum, split):
-    """B A is the truncation, wherever the singular values go."""
-    S = spectrum(min(shape))
-    A = zoo.matrix(S, shape, dtype=dtype)
-    rank = (min(shape) + 1) // 2
-    B, C = numpy_svd(backend, eckart.factorize(backend.asarray(A, dtype), rank, split=split))
-    assert (B.shape, C.shape) == ((shape[0], rank), (rank, shape[1]))
-    error = np.linalg.norm(A - B @ C)
-    assert_within(error, np.linalg.norm(S[rank:]), dtype=dtype, size=max(shape), units=8)
-    left = np.linalg.norm(B, axis=0)
-    expected = {"balanced": np.sqrt(S), "left": S, "right": np.ones_like(S)}[split][:rank]
-    size, root = max(shape), 0.5 if split == "balanced" else 1.0
-    noise = (8 * size * EPS[dtype]) ** root
-    assert np.all(np.abs(left - expected) <= noise)
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0), (3, 0, 4), (0, 4, 3)], ids=str)
@@ -183,25 +125,6 @@ def test_scale_of_the_matrix_is_the_scale_of_the_result(backend, dtype, end):
     assert int(eckart.matrix_rank(array)) == 5
 
 
-@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (24, 12), (12, 24)], ids=str)
-def test_short_side_gives_the_singular_values_of_the_oracle(backend, dtype, shape, spectrum):
-    """Tall and wide matrices take another way, and come out as exactly as the square ones."""
-    S = spectrum(min(shape))
-    A = zoo.rounded(7.0 * zoo.matrix(S, shape, dtype=dtype, seed=8), dtype)
-    expected = np.linalg.svd(A, compute_uv=False)
-    values = backend.to_numpy(eckart.singular_values(backend.asarray(A, dtype)))
-    assert_within(values, expected, dtype=dtype, size=max(shape), scale=7.0, units=2)
-
-
-@pytest.mark.parametrize("A", [zoo.hilbert(12), zoo.kahan(30)], ids=["Hilbert", "Kahan"])
-def test_literature_matrices_agree_with_the_oracle(backend, dtype, A):
-    """Spectra of many magnitudes come out to rounding of the largest value."""
-    A = zoo.rounded(A, dtype)
-    expected = np.linalg.svd(A, compute_uv=False)
-    values = backend.to_numpy(eckart.singular_values(backend.asarray(A, dtype)))
-    assert_within(values, expected, dtype=dtype, size=len(A), scale=expected[0], units=2)
-
-
 def test_unchecked_matrix_that_is_not_finite_has_nan_singular_values(backend, dtype):
     """Without the check a NaN stays visible, and stays in its own matrix."""
     stack = np.zeros((2, 3, 3))
@@ -229,7 +152,7 @@ def test_factors_are_decomposed_without_their_product(backend, dtype):
     assert int(eckart.matrix_rank(factors)) == 3
     for given in factors, eckart.truncated_svd(factors):
         for rank in 2, 3, 6:
-            U, S, Vh = numpy_svd(backend, eckart.truncated_svd(given, rank))
+            U, S, Vh = parts(backend, eckart.truncated_svd(given, rank))
             assert S.shape == (rank,)
             assert_within(S, values[:rank], **tolerance)
             assert_orthonormal(U, dtype=dtype, size=9)

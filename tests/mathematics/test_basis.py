@@ -1,60 +1,18 @@
 """Bases stay orthonormal whatever block comes next."""
 
-import math
-
 import numpy as np
 import pytest
 
 import zoo
-from compare import EPS, assert_within
+from blocks import NAMES, B, K, M, assert_extends, blocks, next_block
+from compare import assert_within
 from eckart import _golub_kahan, _krylov, _lanczos
 from eckart._basis import orthonormal, project_out
-from eckart._linalg import largest_modulus
-from eckart._namespace import format_of, namespace
 from eckart._operator import dense
 from eckart._sketch import gaussian
+from truth import real
 
 pytestmark = pytest.mark.needs("operators")
-
-
-M, K, B = 60, 12, 5
-
-
-def blocks(Q, dtype):
-    """Blocks of B columns that have spoilt bases, by name."""
-    rng = np.random.default_rng(1)
-    G = zoo.orthonormal(M, B, seed=2, complex_=dtype.startswith("complex"))
-    inside = Q @ rng.standard_normal((K, B))
-    tiny = 1e-30 if EPS[dtype] > 1e-10 else 1e-150
-    return {
-        "random": rng.standard_normal((M, B)),
-        "rank one": np.outer(G[:, 0], np.arange(1.0, B + 1)),
-        "equal columns": np.ones((M, B)),
-        "one column zero": G * (np.arange(B) > 0),
-        "zero": np.zeros((M, B)),
-        "inside the span": inside,
-        "all but inside": inside + 100 * EPS[dtype] * G,
-        "graded": G * 10.0 ** -np.arange(0.0, 3 * B, 3),
-        "ill conditioned": G @ zoo.hilbert(B),
-        "huge": G / tiny,
-        "tiny": G * tiny,
-    }
-
-
-NAMES = list(blocks(np.zeros((M, K)), "float64"))
-
-
-def next_block(Y, Q):
-    """The block that extends ``Q``, where `Y` is as exact as rounding allows."""
-    noise = 8 * format_of(Y).eps * largest_modulus(Y) * math.sqrt(M)
-    noise = namespace(Y).where(noise > 0, noise, 1.0)
-    rest = project_out(Y, Q)[0]
-    return orthonormal(rest, Q, noise=noise, fresh=lambda: gaussian(M, B, like=Y, seed=0))
-
-
-def assert_extends(actual, Q, dtype):
-    whole = np.concatenate([Q, actual], axis=-1)
-    assert_within(whole.conj().T @ whole, np.eye(K + B), dtype=dtype, size=M, units=2)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -64,17 +22,6 @@ def test_block_extends_an_orthonormal_basis(backend, dtype, name):
     Y = backend.asarray(blocks(Q, dtype)[name], dtype)
     array = backend.asarray(Q, dtype)
     assert_extends(backend.to_numpy(next_block(Y, array)), backend.to_numpy(array), dtype)
-
-
-@pytest.mark.parametrize("way", [pytest.param("jit", marks=pytest.mark.needs("jit"))])
-def test_traced_block_extends_an_orthonormal_basis(backend, dtype, way):
-    """Without a look at values, too."""
-    Q = zoo.orthonormal(M, K, seed=0, complex_=dtype.startswith("complex"))
-    traced = getattr(backend, way)(next_block)
-    array = backend.asarray(Q, dtype)
-    for block in blocks(Q, dtype).values():
-        actual = traced(backend.asarray(block, dtype), array)
-        assert_extends(backend.to_numpy(actual), backend.to_numpy(array), dtype)
 
 
 def test_block_spans_what_it_can_of_its_columns(backend, dtype):
@@ -94,8 +41,7 @@ def test_vanished_directions_are_replaced_by_the_fresh_ones(backend, dtype):
     """Deflation: what takes their place is what was offered, not the noise of rounding."""
     array = backend.asarray(zoo.orthonormal(M, K, seed=0, complex_=False), dtype)
     fresh = backend.asarray(zoo.orthonormal(M, B, seed=5, complex_=False), dtype)
-    real = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
-    noise = backend.asarray(np.ones((1, 1)), real)
+    noise = backend.asarray(np.ones((1, 1)), real(dtype))
     zero = backend.asarray(np.zeros((M, B)), dtype)
     actual = backend.to_numpy(orthonormal(zero, array, noise=noise, fresh=lambda: fresh))
     span = np.concatenate([backend.to_numpy(array), backend.to_numpy(fresh)], axis=-1)

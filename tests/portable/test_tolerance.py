@@ -6,10 +6,7 @@ import pytest
 import eckart
 import zoo
 from compare import assert_within
-
-
-def real(dtype):
-    return {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
+from truth import real
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
+from truth import real_inner
 
 pytestmark = pytest.mark.needs("grad")
 
@@ -27,27 +28,16 @@ SHAPES = [(7, 5), (5, 7), (5, 5)]
 SPLITS = ("balanced", "left", "right")
 
 
-def random(shape, dtype, seed=9):
-    rng = np.random.default_rng(seed)
-    W = rng.standard_normal(shape)
-    return W + 1j * rng.standard_normal(shape) if dtype.startswith("complex") else W
-
-
 def case(name, shape, dtype, scale=1.0, seed=0):
     S, r = CASES[name]
     S = scale * np.asarray(S)
     return zoo.rounded(zoo.matrix(S, shape, dtype=dtype, seed=seed), dtype), S, r
 
 
-def real_inner(xp, W, Y):
-    product = xp.sum(xp.conj(W) * Y) if "complex" in str(W.dtype) else xp.sum(W * Y)
-    return xp.real(product) if "complex" in str(W.dtype) else product
-
-
 def gradient(backend, dtype, ways, A, W):
     """Of ``Re sum(conj(W) * f(A))``, in which each way to write ``f`` has a random part of `W`."""
     xp = backend.xp
-    parts = [random(W.shape, dtype, seed) for seed in range(len(ways) - 1)]
+    parts = [zoo.normal(W.shape, dtype, seed) for seed in range(len(ways) - 1)]
     weights = [backend.asarray(part, dtype) for part in (*parts, W - sum(parts))]
 
     def loss(A):
@@ -73,7 +63,7 @@ def truncations(r, method="auto"):
 def test_gradient_of_the_truncation_is_its_closed_form(backend, dtype, name, shape):
     """For a linear function of the reconstruction, by every pair of factors."""
     A, S, r = case(name, shape, dtype)
-    W = random(shape, dtype)
+    W = zoo.normal(shape, dtype, 9)
     G = gradient(backend, dtype, truncations(r), A, W)
     assert_within(G, zoo.truncation_derivative(A, S, r, W), dtype=dtype, size=7, scale=9, units=16)
 
@@ -82,7 +72,7 @@ def test_gradient_of_the_truncation_is_its_closed_form(backend, dtype, name, sha
 def test_forward_derivative_of_the_truncation_is_its_closed_form(backend, dtype, name):
     """Along any direction."""
     A, S, r = case(name, (7, 5), dtype)
-    D = random((7, 5), dtype)
+    D = zoo.normal((7, 5), dtype, 9)
     array, direction = backend.asarray(A, dtype), backend.asarray(D, dtype)
     ways = truncations(r).values()
     changes = backend.along(lambda A: tuple(f(A) for f in ways), array, direction)
@@ -96,7 +86,7 @@ def test_forward_derivative_of_the_truncation_is_its_closed_form(backend, dtype,
 def test_closed_form_is_what_differences_show(name):
     """The truth itself, from the truncation of NumPy in float64."""
     A, S, r = case(name, (7, 5), "float64")
-    D, h = random((7, 5), "float64"), 1e-5
+    D, h = zoo.normal((7, 5), "float64", 9), 1e-5
 
     def truncated(A):
         U, S, Vh = np.linalg.svd(A, full_matrices=False)
@@ -111,7 +101,7 @@ def test_truncation_that_drops_nothing_is_the_identity(backend, dtype, shape):
     """Whose derivative it has, also where singular values that are kept are exactly zero."""
     A = np.zeros(shape)
     A[0, 1], A[2, 0] = 3.0, 2.0
-    W = random(shape, dtype)
+    W = zoo.normal(shape, dtype, 9)
     G = gradient(backend, dtype, truncations(5), A, W)
     assert_within(G, W, dtype=dtype, size=7, scale=9, units=16)
 
@@ -121,7 +111,7 @@ def test_truncation_that_drops_nothing_is_the_identity(backend, dtype, shape):
 def test_gradient_does_not_depend_on_the_scale(backend, dtype, name, exponent):
     """A truncation is homogeneous, so its derivative is the same at 1e20 and 1e-20 times."""
     A, S, r = case(name, (7, 5), dtype, scale=10.0**exponent)
-    W = random((7, 5), dtype)
+    W = zoo.normal((7, 5), dtype, 9)
     G = gradient(backend, dtype, truncations(r), A, W)
     assert_within(G, zoo.truncation_derivative(A, S, r, W), dtype=dtype, size=7, scale=9, units=16)
 
@@ -143,7 +133,7 @@ def test_gradient_of_the_singular_values_is_that_of_their_sums(backend, dtype, n
 def test_gradient_of_a_projector_is_its_closed_form(backend, dtype, name):
     """Of ``U U^H``, also where kept values repeat, and of ``V V^H`` by the adjoint's ``U``."""
     A, S, r = case(name, (7, 5), dtype)
-    W = random((7, 7), dtype)
+    W = zoo.normal((7, 7), dtype, 9)
     W = W + W.conj().T
     # With P = U1 U1^H, dP = x U1^H + its adjoint, and the truncation's dY V1 / s = x + inside.
     U, _, Vh = np.linalg.svd(A, full_matrices=True)
@@ -188,7 +178,7 @@ def test_gradient_of_single_triplets_is_that_of_the_library(backend, dtype):
 def test_triplets_differentiate_as_they_are_oriented(backend, dtype):
     """The phases that the orientation fixes have derivatives too."""
     A = case("distinct", (7, 5), dtype)[0]
-    D = random((7, 5), dtype)
+    D = zoo.normal((7, 5), dtype, 9)
     array, direction = backend.asarray(A, dtype), backend.asarray(D, dtype)
     changes = backend.along(lambda A: tuple(eckart.truncated_svd(A, 3)), array, direction)
     h = 1e-5
@@ -205,7 +195,7 @@ def test_gradient_is_that_of_the_truncation_whatever_the_method(backend, dtype, 
     """Not of the algorithm: from the kept triplets and products alone."""
     S = np.concatenate([[4.0, 3.0, 3.0, 2.5], 1.5 * 0.95 ** np.arange(56.0)])
     A = zoo.rounded(zoo.matrix(S, shape, dtype=dtype), dtype)
-    W = random(shape, dtype)
+    W = zoo.normal(shape, dtype, 9)
     error = gradient(backend, dtype, truncations(4, method), A, W) - zoo.truncation_derivative(
         A, S, 4, W
     )
@@ -216,7 +206,7 @@ def test_gradients_of_a_stack_are_those_of_its_matrices(backend, dtype):
     """Stacks, with the same rank or with tolerances that keep different ones."""
     parts = [case(name, (7, 5), dtype) for name in ("distinct", "repeated dropped", "exact rank")]
     A = np.stack([A for A, _, _ in parts])
-    W = random(A.shape, dtype)
+    W = zoo.normal(A.shape, dtype, 9)
     array, weight = backend.asarray(A, dtype), backend.asarray(W, dtype)
 
     def loss(A):
@@ -235,7 +225,7 @@ def test_gradients_of_a_stack_are_those_of_its_matrices(backend, dtype):
 def test_tolerance_is_a_constant_of_the_derivative(backend, dtype):
     """What it keeps is what is differentiated, at a width that has room for more."""
     A, S, _ = case("repeated kept", (7, 5), dtype)
-    W = random((7, 5), dtype)
+    W = zoo.normal((7, 5), dtype, 9)
     ways = {
         split: lambda A, split=split: eckart.reconstruct(
             eckart.factorize(A, 4, atol=2.5, split=split)
@@ -249,11 +239,11 @@ def test_tolerance_is_a_constant_of_the_derivative(backend, dtype):
 def test_gradient_passes_through_factors(backend, dtype):
     """The truncation of a product, with respect to both of its factors."""
     B, C = (
-        zoo.rounded(random((7, 4), dtype, 1), dtype),
-        zoo.rounded(random((4, 6), dtype, 2), dtype),
+        zoo.rounded(zoo.normal((7, 4), dtype, 1), dtype),
+        zoo.rounded(zoo.normal((4, 6), dtype, 2), dtype),
     )
     S = np.linalg.svd(B @ C, compute_uv=False)
-    W = random((7, 6), dtype)
+    W = zoo.normal((7, 6), dtype, 9)
     left, right, weight = (backend.asarray(part, dtype) for part in (B, C, W))
     for truncated in truncations(2).values():
         found = backend.gradient(
@@ -326,9 +316,9 @@ def test_gradients_of_ranks_and_errors_are_finite_and_right(backend, dtype):
 def test_linear_layer_has_the_gradients_of_its_product(backend, dtype):
     """`linear` with respect to vectors, factors and bias."""
     x, B, C, b = (
-        random(shape, dtype, seed) for seed, shape in enumerate([(3, 6), (7, 2), (2, 6), (7,)])
+        zoo.normal(shape, dtype, seed) for seed, shape in enumerate([(3, 6), (7, 2), (2, 6), (7,)])
     )
-    W = random((3, 7), dtype)
+    W = zoo.normal((3, 7), dtype, 9)
     weight = backend.asarray(W, dtype)
 
     def loss(x, B, C, b):
@@ -363,7 +353,7 @@ def test_transformations_agree(backend, name):
                 backend.to_numpy(jacobian), expected, dtype=dtype, size=7, scale=9, units=16
             )
     stack = backend.asarray(np.stack([A, 2 * A, A[::-1]]), dtype)
-    W = backend.asarray(random((7, 5), dtype), dtype)
+    W = backend.asarray(zoo.normal((7, 5), dtype, 9), dtype)
     grad, vmap = backend.transform("grad"), backend.transform("vmap")
 
     def loss(A):
@@ -384,8 +374,8 @@ def test_second_derivative_is_what_differences_show(backend, name, method, split
     """Of a function of the truncation; NaN for triplets at repeated values, never wrong."""
     S, r = CASES[name]
     S = np.asarray([*S, *([0.0] * 45)])
-    A, D = zoo.matrix(S, (60, 50), dtype="float64"), random((60, 50), "float64")
-    weight, xp = backend.asarray(random((60, 50), "float64", 3), "float64"), backend.xp
+    A, D = zoo.matrix(S, (60, 50), dtype="float64"), zoo.normal((60, 50), "float64", 9)
+    weight, xp = backend.asarray(zoo.normal((60, 50), "float64", 3), "float64"), backend.xp
 
     def loss(A):
         if split is None:
@@ -419,7 +409,7 @@ def test_second_derivative_is_what_differences_show(backend, name, method, split
 def test_compiled_gradient_is_the_eager_one(backend, dtype, way):
     """Whole graphs, with a static rank and with a tolerance."""
     A = backend.asarray(case("repeated kept", (7, 5), dtype)[0], dtype)
-    W = backend.asarray(random((7, 5), dtype), dtype)
+    W = backend.asarray(zoo.normal((7, 5), dtype, 9), dtype)
 
     def loss(A):
         factors = eckart.factorize(A, 4, atol=2.5)
@@ -434,7 +424,7 @@ def test_compiled_gradient_is_the_eager_one(backend, dtype, way):
 def test_half_precision_has_gradients_too(backend, half):
     """Computed in float32, returned in the dtype of the matrix."""
     A, _, r = case("distinct", (7, 5), "float32")
-    W = random((7, 5), "float32")
+    W = zoo.normal((7, 5), "float32", 9)
     weight = backend.asarray(W, half)
     G = backend.gradient(
         lambda A: backend.xp.sum(weight * eckart.reconstruct(eckart.factorize(A, r))),
@@ -488,7 +478,7 @@ def test_forward_derivative_sees_tangents_of_outer_levels(backend):
 def test_second_derivative_of_the_norm_is_that_of_its_square(backend, name):
     """``sum(S**2)`` is a quadratic form, whatever is equal or zero; never a wrong number."""
     A, _, _ = case(name, (7, 5), "float64")
-    D = backend.asarray(random((7, 5), "float64"), "float64")
+    D = backend.asarray(zoo.normal((7, 5), "float64", 9), "float64")
     grad = backend.transform("grad")
     gradient_of = grad(lambda A: backend.xp.sum(eckart.singular_values(A) ** 2))
     array = backend.asarray(A, "float64")
@@ -505,7 +495,7 @@ def test_forward_mode_without_gradients_is_right(backend):
     import torch.autograd.forward_ad as forward
 
     A, S, r = case("repeated kept", (7, 5), "float64")
-    D = random((7, 5), "float64")
+    D = zoo.normal((7, 5), "float64", 9)
     with forward.dual_level(), backend.xp.no_grad():
         dual = forward.make_dual(
             backend.asarray(A, "float64").requires_grad_(), backend.asarray(D, "float64")
@@ -556,7 +546,7 @@ def test_rematerialised_gradient_is_the_same(backend, dtype):
     import jax
 
     A, S, r = case("repeated kept", (7, 5), dtype)
-    W = random((7, 5), dtype)
+    W = zoo.normal((7, 5), dtype, 9)
     ways = {"checkpointed": jax.checkpoint(truncations(r)["balanced"])}
     G = gradient(backend, dtype, ways, A, W)
     expected = zoo.truncation_derivative(A, S, r, W)

@@ -8,15 +8,8 @@ import pytest
 
 import eckart
 from compare import assert_within
+from truth import low_rank
 from zoo import random
-
-
-def low_rank(backend, dtype, m=7, n=5, r=3, stack=(), seed=0):
-    """A LowRank of the backend and its dense NumPy matrix in double precision."""
-    B, A = random((*stack, m, r), dtype, seed), random((*stack, r, n), dtype, seed + 1)
-    factors = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(A, dtype))
-    wide = np.result_type(dtype, np.float64)
-    return factors, B.astype(wide) @ A.astype(wide)
 
 
 def close(backend, actual, expected, dtype):

@@ -7,6 +7,7 @@ import zoo
 from compare import assert_within
 from eckart import _derivative
 from eckart._conjugate_gradients import conjugate_gradients, repeated
+from truth import real
 
 pytestmark = pytest.mark.needs("operators")
 
@@ -31,13 +32,12 @@ def solved(backend, dtype, precondition):
         inside = xp.conj(left.T) @ X if dtype.startswith("complex") else left.T @ X
         return X - left @ (squares * inside) * over
 
-    real = {"complex64": "float32", "complex128": "float64"}.get(dtype, dtype)
-    spare = (left[:, :3], backend.asarray(T[:3], real), None)
+    spare = (left[:, :3], backend.asarray(T[:3], real(dtype)), None)
     X, residual = conjugate_gradients(
         multiply,
         backend.asarray(B, dtype),
         precondition=_derivative._preconditioner(
-            backend.asarray(S, real), spare if precondition else None
+            backend.asarray(S, real(dtype)), spare if precondition else None
         ),
         tolerance=1e-5,
         loop=repeated,

@@ -163,7 +163,11 @@ def test_calls_that_are_not_compiled_bring_nothing_together(jax, tmp_path):
     """None of the programs that JAX runs one after another gathers the matrix or a part of it."""
     code = EAGER.format(m=M, n=N, rank=RANK)
     flags = f"{os.environ['XLA_FLAGS']} --xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "XLA_FLAGS": flags})
+    variables = {
+        "XLA_FLAGS": flags,
+        "JAX_ENABLE_COMPILATION_CACHE": "0",
+    }  # or it has nothing to dump
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **variables})
     programs = [path.read_text() for path in tmp_path.glob("*after_optimizations.txt")]
     assert sum("all-reduce" in program for program in programs) > 4
     assert max(map(gathered, programs)) <= M * N // 8

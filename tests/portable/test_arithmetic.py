@@ -5,16 +5,8 @@ import pytest
 
 import eckart
 from compare import EPS, assert_within
+from truth import low_rank
 from zoo import random
-
-
-def low_rank(backend, dtype, m=7, n=5, r=3, stack=(), seed=0, scale=1.0):
-    """A LowRank of the backend and its dense NumPy matrix in double precision."""
-    B, A = random((*stack, m, r), dtype, seed), random((*stack, r, n), dtype, seed + 1)
-    B = (B * scale).astype(dtype)
-    factors = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(A, dtype))
-    wide = np.result_type(dtype, np.float64)
-    return factors, B.astype(wide) @ A.astype(wide)
 
 
 @pytest.mark.parametrize("stack", [(), (2, 3)], ids=str)
@@ -78,52 +70,6 @@ def test_ends_of_the_range_do_not_overflow(backend, dtype, end):
     large = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(0 * A + 1, dtype))
     norm = backend.to_numpy(eckart.norm(large)) / 10.0**exponent
     assert_within(norm, np.sqrt(12), dtype=dtype, size=4, scale=4)
-
-
-@pytest.mark.needs("grad")
-def test_gradients_of_norm_and_inner_product_are_their_closed_forms(backend, dtype):
-    """Of the norm ``W / norm(W)``, of ``Re inner`` the other matrix; rank-deficient too."""
-    factors, W = low_rank(backend, dtype, r=3)
-    other, V = low_rank(backend, dtype, r=2, seed=7)
-    B, A = factors
-    A = backend.xp.concat([A[:2, :], A[:1, :]])  # B @ A has rank 2 of 3
-    W = backend.to_numpy(B).astype(W.dtype) @ backend.to_numpy(A)
-    for function, G in (
-        (lambda B, A: eckart.norm(eckart.LowRank(B, A)), W / np.linalg.norm(W)),
-        (lambda B, A: backend.xp.real(eckart.inner(other, eckart.LowRank(B, A)) + 0j), V),
-    ):
-        left, right = backend.gradient(function, B, A)
-        expected = G @ backend.to_numpy(A).conj().T, backend.to_numpy(B).conj().T @ G
-        for actual, exact in zip((left, right), expected, strict=True):
-            assert_within(backend.to_numpy(actual), exact, dtype=dtype, size=7, scale=40, units=4)
-
-
-@pytest.mark.needs("grad")
-def test_gradients_at_zero_are_finite(backend, dtype):
-    """The norm has none there and is given zero; zero columns do not spoil an inner product."""
-    zero = backend.asarray(np.zeros((4, 2)), dtype), backend.asarray(np.zeros((2, 3)), dtype)
-    for function in (
-        lambda B, A: eckart.norm(eckart.LowRank(B, A)),
-        lambda B, A: backend.xp.real(eckart.inner(eckart.LowRank(B, A), eckart.LowRank(B, A)) + 0j),
-    ):
-        for part in backend.gradient(function, *zero):
-            assert_within(backend.to_numpy(part), np.zeros(part.shape), dtype=dtype, size=0)
-
-
-@pytest.mark.needs("jit")
-def test_compiled_calls_are_the_eager_ones(backend, dtype):
-    """Inside jit, the same numbers."""
-    one, _ = low_rank(backend, dtype, seed=1)
-    other, _ = low_rank(backend, dtype, seed=3)
-    for function, arguments in (eckart.norm, (one,)), (eckart.inner, (one, other)):
-        eager = backend.to_numpy(function(*arguments))
-        assert_within(
-            backend.to_numpy(backend.jit(function)(*arguments)),
-            eager,
-            dtype=dtype,
-            size=7,
-            scale=200,
-        )
 
 
 def test_half_precision_is_computed_in_single(backend, half):

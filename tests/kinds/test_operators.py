@@ -1,7 +1,5 @@
 """A matrix that is known by its products is decomposed as the matrix itself."""
 
-import importlib
-
 import array_api_compat
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
-from eckart import _foreign
+from truth import assert_truncated, known_by_products
 
 pytestmark = pytest.mark.needs("operators")
 
@@ -23,54 +21,6 @@ def dense(dtype, seed=1, shape=SHAPE):
     return zoo.rounded(zoo.matrix(S[: min(shape)], shape, dtype=dtype, seed=seed), dtype)
 
 
-def known_by_products(backend, A, dtype):
-    """The operator of a NumPy matrix or a stack."""
-    array = backend.asarray(A, dtype)
-    adjoint = backend.xp.conj(array.mT) if dtype.startswith("complex") else array.mT
-    return eckart.operator(A.shape, lambda X: array @ X, lambda X: adjoint @ X, like=array)
-
-
-def sparse_numpy(m, n, dtype, seed=0, density=0.15):
-    """A NumPy matrix most of whose entries are zero."""
-    rng = np.random.default_rng(seed)
-    A = rng.standard_normal((m, n)) * (rng.uniform(size=(m, n)) < density) / np.arange(1, n + 1)
-    if dtype.startswith("complex"):
-        A = A * np.exp(1j * rng.uniform(0, 6, (m, n)))
-    return zoo.rounded(A, dtype)
-
-
-def sparse_kinds(backend, A, dtype):
-    """The sparse matrices of the library, and what else it takes, by name."""
-    if backend.library == "numpy":
-        sp = importlib.import_module("scipy.sparse")
-        narrow = A.astype(dtype)
-        kinds = {
-            f"{kind}_array": getattr(sp, f"{kind}_array")(narrow)
-            for kind in ("csr", "csc", "coo", "lil")
-        }
-        return {**kinds, "LinearOperator": sp.linalg.aslinearoperator(narrow)}
-    array = backend.asarray(A, dtype)
-    if backend.library == "torch":
-        kinds = {kind: getattr(array, f"to_sparse_{kind}")() for kind in ("coo", "csr", "csc")}
-        return {**kinds, "bsr": array.to_sparse_bsr((1, 1))}
-    if backend.library == "jax":
-        return {"BCOO": importlib.import_module("jax.experimental.sparse").BCOO.fromdense(array)}
-    return {}
-
-
-def assert_truncation(backend, factors, A, dtype, rank=RANK):
-    """Orthonormal triplets of the truncation of a NumPy matrix."""
-    values = np.linalg.svd(A, compute_uv=False)
-    U, found, Vh = (backend.to_numpy(part) for part in factors)
-    size, scale = max(A.shape), values[0]
-    for Q in U, Vh.conj().T:
-        assert_within(Q.conj().T @ Q, np.eye(rank), dtype=dtype, size=size, units=2)
-    assert_within(found, values[:rank], dtype=dtype, size=size, scale=scale, units=2)
-    error = np.linalg.norm(A - (U * found) @ Vh)
-    best = np.linalg.norm(values[rank:])
-    assert error <= best * (1 + np.sqrt(EPS[dtype])) + 4 * size * EPS[dtype] * scale
-
-
 @pytest.mark.parametrize("shape", [(120, 90), (90, 120)], ids=str)
 def test_truncation_of_an_operator_is_that_of_its_matrix(backend, dtype, shape):
     """In the library and the dtype of `like`."""
@@ -79,7 +29,7 @@ def test_truncation_of_an_operator_is_that_of_its_matrix(backend, dtype, shape):
     factors = eckart.truncated_svd(operator, RANK)
     assert factors.U.dtype == operator.dtype == backend.dtype(dtype)
     assert array_api_compat.device(factors.U) == operator.device
-    assert_truncation(backend, factors, A, dtype)
+    assert_truncated(backend, factors, A, dtype)
     B, C = (backend.to_numpy(part) for part in eckart.factorize(operator, RANK))
     error, best = np.linalg.norm(A - B @ C), np.linalg.norm(S[RANK:])
     assert error <= best * (1 + np.sqrt(EPS[dtype])) + 4 * 120 * EPS[dtype]
@@ -91,7 +41,7 @@ def test_stack_of_operators_is_truncated_one_by_one(backend, dtype):
     U, found, Vh = eckart.truncated_svd(known_by_products(backend, A, dtype), RANK)
     for i in range(2):
         parts = (U[i, ...], found[i, ...], Vh[i, ...])
-        assert_truncation(backend, parts, A[i], dtype)
+        assert_truncated(backend, parts, A[i], dtype)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +53,7 @@ def test_rules_choose_the_rank_of_an_operator(backend, dtype, rules):
     expected = eckart.truncated_svd(A, **rules).rank
     factors = eckart.truncated_svd(known_by_products(backend, A, dtype), **rules)
     assert factors.rank == expected
-    assert_truncation(backend, factors, A, dtype, expected)
+    assert_truncated(backend, factors, A, dtype, expected)
 
 
 def test_operator_is_formed_where_all_values_are_needed(backend, dtype):
@@ -118,7 +68,7 @@ def test_operator_is_formed_where_all_values_are_needed(backend, dtype):
     assert_within(backend.to_numpy(eckart.stable_rank(operator)), stable, **exact, scale=stable)
     for method in "auto", "exact", "gram", "krylov":
         factors = eckart.truncated_svd(operator, 15, method=method)
-        assert_truncation(backend, factors, A, dtype, 15)
+        assert_truncated(backend, factors, A, dtype, 15)
 
 
 @pytest.mark.parametrize("shape", [(120, 90), (40, 60)], ids=str)
@@ -134,34 +84,6 @@ def test_certificate_of_an_operator_is_that_of_its_matrix(backend, dtype, shape)
         assert_within(actual, expected, dtype=dtype, size=120, scale=scale)
 
 
-@pytest.mark.only("numpy")
-@pytest.mark.parametrize("filled", ["here and there", "one row", "first rows", "no rows"])
-def test_sparse_matrix_is_multiplied_in_strips(backend, dtype, filled, monkeypatch):
-    """Of the same share of the entries each, wherever they are, without a copy of them."""
-    monkeypatch.setattr("eckart._foreign._ENTRIES", 10)
-    monkeypatch.setattr("eckart._foreign._OUTPUT", 0)
-    A = sparse_numpy(300, 20, dtype)
-    rows = {"here and there": slice(None), "one row": [7], "first rows": slice(40), "no rows": []}
-    mask = np.zeros((300, 1))
-    mask[rows[filled]] = 1.0
-    A = (A * mask if filled != "one row" else mask * A.sum(axis=0)).astype(dtype)
-    given = importlib.import_module("scipy.sparse").csr_array(A)
-    operator = eckart.add(given, given, weights=[0.5, 0.5])
-    rng = np.random.default_rng(0)
-    X, Y = (rng.standard_normal((n, 4)).astype(dtype) for n in (20, 300))
-    close = {"dtype": dtype, "size": 300, "scale": np.linalg.norm(A) * 20}
-    assert_within(operator @ X, A @ X, **close)
-    assert_within(Y.T @ operator, Y.T @ A, **close)
-    strips = _foreign._Strips(given, 3)
-    for part in (*strips.parts, *_foreign._Transposed(strips).parts):
-        assert all(
-            np.shares_memory(ours, theirs) or ours.size == 0
-            for ours, theirs in ((part.data, given.data), (part.indices, given.indices))
-        )
-    if filled == "here and there":
-        assert max(part.nnz for part in strips.parts) <= given.nnz / 3 + 20
-
-
 @pytest.mark.parametrize("end", [1, -1])
 def test_scale_of_an_operator_is_the_scale_of_its_values(backend, dtype, end):
     """1e±30 in single, 1e±150 in double precision."""
@@ -173,57 +95,6 @@ def test_scale_of_an_operator_is_the_scale_of_its_values(backend, dtype, end):
     assert_within(
         backend.to_numpy(eckart.stable_rank(operator)), np.sum(S**2), dtype=dtype, size=120, units=2
     )
-
-
-def test_sparse_matrices_are_taken_as_they_are(backend, dtype):
-    """Truncated, measured and certified like the same matrix in full."""
-    A = sparse_numpy(150, 100, dtype)
-    for kind in sparse_kinds(backend, A, dtype).values():
-        factors = eckart.truncated_svd(kind, RANK, accuracy=EPS[dtype] * 64)
-        assert factors.U.dtype == backend.dtype(dtype)
-        assert_truncation(backend, factors, A, dtype)
-        exact = {"dtype": dtype, "size": 150, "units": 2}
-        error = np.linalg.norm(A - backend.to_numpy(eckart.reconstruct(factors)))
-        told = eckart.certify(kind, factors)
-        assert_within(backend.to_numpy(told.error), error, **exact, scale=np.linalg.norm(A))
-        values = np.linalg.svd(A, compute_uv=False)
-        assert int(eckart.matrix_rank(kind)) == 100
-        stable = np.sum(values**2) / values[0] ** 2
-        assert_within(backend.to_numpy(eckart.stable_rank(kind)), stable, **exact, scale=stable)
-        by_error = eckart.truncated_svd(kind, error=0.2)
-        assert by_error.rank == eckart.truncated_svd(A, error=0.2).rank
-
-
-@pytest.mark.parametrize("end", [1, -1])
-def test_scale_of_a_sparse_matrix_is_no_matter(backend, dtype, end):
-    """Neither its rank, nor what an error drops, nor its values over their scale."""
-    scale = 10.0 ** (end * (30 if EPS[dtype] > 1e-10 else 150))
-    A = sparse_numpy(150, 100, dtype)
-    values = np.linalg.svd(A, compute_uv=False)
-    for kind in sparse_kinds(backend, zoo.rounded(A * scale, dtype), dtype).values():
-        stable = backend.to_numpy(eckart.stable_rank(kind))
-        expected = np.sum(values**2) / values[0] ** 2
-        assert_within(stable, expected, dtype=dtype, size=150, scale=expected)
-        found = eckart.truncated_svd(kind, error=0.2)
-        assert found.rank == eckart.truncated_svd(A, error=0.2).rank
-        found = backend.to_numpy(found.S).astype(float) / scale
-        close = {"dtype": dtype, "size": 150, "scale": values[0]}
-        assert_within(found, values[: len(found)], **close, units=100)
-
-
-def test_centred_sparse_matrix_is_one_expression(backend, dtype):
-    """Principal components: a sparse matrix minus its column means, never formed."""
-    A = sparse_numpy(150, 100, dtype) + 0.0
-    A[:, :20] += 3 * (A[:, :20] != 0)
-    A = zoo.rounded(A, dtype)
-    mean = zoo.rounded(A.mean(axis=0, keepdims=True), dtype)
-    centred = A - mean
-    means = eckart.LowRank(backend.asarray(np.ones((150, 1)), dtype), backend.asarray(mean, dtype))
-    for kind in (*sparse_kinds(backend, A, dtype).values(), backend.asarray(A, dtype)):
-        total = eckart.add(kind, means, weights=[1, -1])
-        assert isinstance(total, eckart.Operator)
-        factors = eckart.truncated_svd(total, RANK, accuracy=EPS[dtype] * 64)
-        assert_truncation(backend, factors, centred, dtype)
 
 
 @pytest.mark.only("numpy", "torch")
@@ -268,7 +139,7 @@ def test_adapted_weight_is_truncated_without_forming_it(backend, dtype):
         eckart.add(backend.asarray(A, dtype), adapter, weights=weights), RANK
     )
     for i, scale in enumerate(scales):
-        assert_truncation(
+        assert_truncated(
             backend, tuple(part[i, ...] for part in found), A[i] + scale * (B @ C), dtype
         )
 
@@ -282,7 +153,7 @@ def test_empty_operators_are_values(backend, dtype):
     operator = known_by_products(backend, dense(dtype), dtype)
     assert tuple(eckart.truncated_svd(operator, 0).U.shape) == (120, 0)
     zero = known_by_products(backend, np.zeros((120, 90)), dtype)
-    assert_truncation(backend, eckart.truncated_svd(zero, 3), np.zeros((120, 90)), dtype, 3)
+    assert_truncated(backend, eckart.truncated_svd(zero, 3), np.zeros((120, 90)), dtype, 3)
 
 
 def test_half_precision_operators_are_asked_in_single(backend, half):
@@ -296,40 +167,6 @@ def test_half_precision_operators_are_asked_in_single(backend, half):
     assert factors.U.dtype == factors.S.dtype == backend.dtype(half)
     values = np.linalg.svd(A, compute_uv=False)[:3]
     assert_within(backend.to_numpy(factors.S), values, dtype=half, size=1)
-
-
-@pytest.mark.needs("jit")
-def test_operators_are_decomposed_inside_jit(backend, dtype):
-    """Made of traced arrays, sparse ones too; a rank is needed."""
-    A = sparse_numpy(150, 100, dtype)
-    jax_sparse = importlib.import_module("jax.experimental.sparse")
-
-    def of_products(array):
-        adjoint = backend.xp.conj(array.mT)
-        operator = eckart.operator(
-            array.shape, lambda X: array @ X, lambda X: adjoint @ X, like=array
-        )
-        return eckart.truncated_svd(operator, RANK)
-
-    array = backend.asarray(A, dtype)
-    assert_truncation(backend, backend.jit(of_products)(array), A, dtype)
-    sparse = jax_sparse.BCOO.fromdense(array)
-    found = backend.jit(lambda A: eckart.truncated_svd(A, RANK))(sparse)
-    assert_truncation(backend, found, A, dtype)
-
-
-@pytest.mark.needs("grad")
-def test_derivative_with_respect_to_an_operator_is_refused(backend):
-    """It has none, and a silent zero would be wrong."""
-
-    def total(array):
-        operator = eckart.operator(
-            array.shape, lambda X: array @ X, lambda X: array.mT @ X, like=array
-        )
-        return eckart.truncated_svd(operator, 2).S[0]
-
-    with pytest.raises(TypeError, match=r"known by its products.*detach"):
-        backend.gradient(total, backend.asarray(dense("float32"), "float32"))
 
 
 def test_products_that_are_not_adjoint_are_refused(backend, dtype):
@@ -404,34 +241,3 @@ def test_what_cannot_be_an_operator_is_refused(backend):
         wide = backend.asarray(np.zeros((n, n // 1000)), "float64")
         with pytest.raises(TypeError, match="must have the dtype of"):
             eckart.add(identity, eckart.LowRank(wide, wide.mT))
-
-
-def test_sparse_matrices_that_are_not_floating_point_or_matrices_are_refused(backend):
-    """Integers as everywhere; stacks, which no sparse matrix is multiplied as."""
-    for kind in sparse_kinds(backend, np.eye(3), "int32").values():
-        with pytest.raises(TypeError, match="must have a floating-point dtype"):
-            eckart.truncated_svd(kind, 1)
-    if backend.library == "jax":
-        sparse = importlib.import_module("jax.experimental.sparse")
-        with pytest.raises(ValueError, match="`A` must be one matrix"):
-            eckart.truncated_svd(sparse.BCOO.fromdense(backend.xp.ones((2, 3, 3)), n_batch=1), 1)
-        with pytest.raises(TypeError, match="n_batch = 0 and n_dense = 0"):
-            eckart.truncated_svd(sparse.BCOO.fromdense(backend.xp.ones((3, 3)), n_dense=1), 1)
-
-
-@pytest.mark.numpy_only
-def test_linear_operator_without_an_adjoint_is_refused():
-    """SciPy's may lack the other product."""
-    linalg = importlib.import_module("scipy.sparse.linalg")
-    one_sided = linalg.LinearOperator((3, 3), matvec=lambda x: x, dtype=float)
-    with pytest.raises(TypeError, match=r"without its adjoint's\. Give it rmatvec"):
-        eckart.truncated_svd(one_sided, 1)
-
-
-@pytest.mark.numpy_only
-def test_entry_that_is_stored_in_parts_counts_once():
-    """A compressed matrix may hold an entry as a sum: its square is that of the sum."""
-    sp = importlib.import_module("scipy.sparse")
-    A = sp.csr_array((np.asarray([3.0, -2.0, 1.0]), np.asarray([0, 0, 1]), np.asarray([0, 2, 3])))
-    assert_within(eckart.stable_rank(A), 2.0, dtype="float64", size=2)
-    assert A.nnz == 3
