@@ -11,7 +11,7 @@ import numpy as np
 from eckart import _checks
 from eckart._factors import Factors, LowRank, array_of, checked, in_memory, paired, parts_of
 from eckart._foreign import taken
-from eckart._linalg import matmul, root
+from eckart._linalg import matmul
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
@@ -19,14 +19,13 @@ from eckart._namespace import (
     cast,
     conjugate,
     is_dask,
-    namespace,
     real_dtype,
     working,
 )
 from eckart._operator import Operator, combination, product, stored
 from eckart._svd import spectrum
 from eckart._thin import balanced
-from eckart._tolerance import unit
+from eckart._tolerance import length
 
 
 def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator:
@@ -189,10 +188,7 @@ def norm(factors: Factors, /) -> Array:
     5.0
     """
     S = spectrum(in_memory(checked("factors", factors)), name="factors", fitting=True)
-    largest = unit(S)
-    ratios = S / largest
-    length = largest[..., 0] * root(namespace(S).sum(ratios * ratios, axis=-1))
-    return cast(length, real_dtype(factors[0]))
+    return cast(length(S), real_dtype(factors[0]))
 
 
 @across_devices

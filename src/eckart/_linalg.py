@@ -65,20 +65,38 @@ def normalized(A: Array) -> tuple[Array, Array]:
 def normalizing_power(A: Array) -> Array:
     """The power of two that `normalized` multiplies by."""
     xp = namespace(A)
-    far, step = safe_range(A)
+    exponent = exponent_range(A)
+    far, step = 2.0 ** (exponent * 5 // 16), 2.0 ** (exponent * 5 // 8)
     if 0 in A.shape[-2:]:
-        shape = (*A.shape[:-2], 1, 1)
-        return xp.ones(shape, dtype=real_dtype(A), device=device(A))
+        return xp.ones((*A.shape[:-2], 1, 1), dtype=real_dtype(A), device=device(A))
     largest = largest_modulus(A)
     power = xp.where(largest < 1 / far, step, xp.ones_like(largest))
     power = xp.where(largest > far, 1 / step, power)
     return xp.where(xp.isfinite(largest), power, math.nan)
 
 
-def safe_range(A: Array) -> tuple[float, float]:
-    """Moduli between ``1 / far`` and ``far`` may be squared; ``step`` leads back from outside."""
-    exponent = math.frexp(format_of(A).largest)[1]
-    return 2.0 ** (exponent * 5 // 16), 2.0 ** (exponent * 5 // 8)
+def normalizing_root(largest: Array) -> Array:
+    """Square root of a power of two that brings a modulus near one, NaN for one that is not finite.
+
+    So near that the fourth power neither overflows nor vanishes. The power of two and its
+    reciprocal are normal numbers without a derivative. A division by the modulus itself would not
+    be safe: JAX on a CPU multiplies by the reciprocal, and takes a subnormal one for zero; and the
+    derivative of the quotient has the square of the divisor in it.
+    """
+    xp = namespace(largest)
+    exponent = exponent_range(largest)
+    size, root = largest, xp.ones_like(largest)
+    for bits in (exponent // 4, exponent // 8, exponent // 16):
+        far = 2.0 ** (2 * bits)
+        step = xp.where((size > 0) & (size < 1 / far), 2.0**bits, xp.ones_like(size))
+        step = xp.where(size >= far, 2.0**-bits, step)
+        size, root = size * step * step, root * step
+    return xp.where(xp.isfinite(largest), root, math.nan)
+
+
+def exponent_range(array: Array) -> int:
+    """The exponent of the smallest power of two that the dtype of `array` cannot hold."""
+    return math.frexp(format_of(array).largest)[1]
 
 
 def largest_modulus(A: Array) -> Array:
@@ -87,6 +105,8 @@ def largest_modulus(A: Array) -> Array:
     Of complex entries the larger of both parts, as their own modulus might overflow.
     """
     xp = namespace(A)
+    if 0 in A.shape[-2:]:
+        return xp.zeros((*A.shape[:-2], 1, 1), dtype=real_dtype(A), device=device(A))
     parts = [xp.real(A), xp.imag(A)] if is_complex(A) else [A]
     axes = {"axis": (-2, -1), "keepdims": True}
     ends = [end for part in parts for end in (xp.max(part, **axes), -xp.min(part, **axes))]

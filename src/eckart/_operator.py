@@ -10,11 +10,11 @@ from eckart import _checks
 from eckart._linalg import (
     chunks,
     column_norms,
+    largest_modulus,
     matmul,
-    modulus,
     multiplies_transposed,
     normalizing_power,
-    safe_range,
+    normalizing_root,
     squared_norm,
 )
 from eckart._namespace import (
@@ -28,6 +28,7 @@ from eckart._namespace import (
     format_of,
     full_precision,
     is_dask,
+    is_jax,
     namespace,
     widest,
     working,
@@ -171,16 +172,23 @@ def operator(
 
     def forward(X: Array) -> Array:
         with full_precision(X):
-            return _checks.product("matmul", X, matmul(X), (*stack, m, X.shape[-1]))
+            return _kept(_checks.product("matmul", X, matmul(X), (*stack, m, X.shape[-1])))
 
     def backward(X: Array) -> Array:
         with full_precision(X):
-            return _checks.product("rmatmul", X, rmatmul(X), (*stack, n, X.shape[-1]))
+            return _kept(_checks.product("rmatmul", X, rmatmul(X), (*stack, n, X.shape[-1])))
 
     made = Operator((*stack, m, n), like, forward, backward)
     if 0 not in made.shape:
         _compare(made)
     return made
+
+
+def _kept(product: Array) -> Array:
+    """A copy, as the next product may be written to the same memory; arrays of JAX never change."""
+    if is_jax(product):
+        return product
+    return namespace(product).astype(product, product.dtype, copy=True)
 
 
 def _compare(operator: Operator) -> None:
@@ -257,33 +265,33 @@ def scaled(operator: Operator) -> tuple[Operator, Array]:
 
     Its Gram matrix has room to be squared. Where the power is NaN, all products are zero.
     """
+    factor = normalizing_root(magnitude(operator))
+    return rescaled(operator, factor), factor * factor
+
+
+def magnitude(operator: Operator) -> Array:
+    """About the Frobenius norm of each matrix, from one product; shape (..., 1, 1)."""
     like = operator.like
-    xp = namespace(like)
     *stack, _, n = operator.shape
     probe = gaussian(n, 1, like=like, seed=0, stream=_STREAM)
-    Y = operator.matmul(xp.broadcast_to(probe, (*stack, n, 1)))
-    before = normalizing_power(Y)
-    after = _square_root(normalizing_power(modulus(Y * before) ** 2), safe_range(Y)[0])
-    power = before * after
-    if _is_one(power):
-        return operator, power
-    finite = xp.isfinite(power)
-    before, after = (xp.where(finite, factor, 1.0) for factor in (before, after))
+    return largest_modulus(operator.matmul(namespace(like).broadcast_to(probe, (*stack, n, 1))))
+
+
+def rescaled(operator: Operator, factor: Array) -> Operator:
+    """An operator times the square of a power of two per matrix, zero where that is NaN."""
+    if _is_one(factor):
+        return operator
+    xp = namespace(operator.like)
+    finite = xp.isfinite(factor)
+    once = xp.where(finite, factor, 1.0)
     known = operator.squared_norm
     return replace(
         operator,
         # One after the other, as both at once may leave nothing of what they multiply.
-        matmul=lambda X: xp.where(finite, operator.matmul(X * before) * after, 0.0),
-        rmatmul=lambda X: xp.where(finite, operator.rmatmul(X * before) * after, 0.0),
-        squared_norm=None if known is None else lambda other: known(power * other),
-    ), power
-
-
-def _square_root(power: Array, far: float) -> Array:
-    """Square root of a power of two that is ``far**2``, one or ``far**-2``, exactly."""
-    xp = namespace(power)
-    one = xp.ones_like(power)
-    return xp.where(power > 1, far * one, xp.where(power < 1, one / far, one))
+        matmul=lambda X: xp.where(finite, operator.matmul(X * once) * once, 0.0),
+        rmatmul=lambda X: xp.where(finite, operator.rmatmul(X * once) * once, 0.0),
+        squared_norm=None if known is None else lambda other: known(factor * factor * other),
+    )
 
 
 def _is_one(power: Array) -> bool:
@@ -340,8 +348,7 @@ def formed(operator: Operator) -> Array:
     m, n = operator.shape[-2:]
     if 0 in operator.shape:
         return xp.zeros(operator.shape, dtype=operator.like.dtype, device=device(operator.like))
-    # Copies, for a product may reuse the memory that it returned before.
-    whole = xp.concat([xp.asarray(part, copy=True) for part in _parts(operator)], axis=-1)
+    whole = xp.concat([*_parts(operator)], axis=-1)
     return whole if n <= m else adjoint(whole)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from eckart import _checks
@@ -9,11 +10,15 @@ from eckart._autodiff import underivable
 from eckart._factors import Factors, array_of
 from eckart._foreign import taken
 from eckart._mesh import across_devices
-from eckart._namespace import Array, cast, namespace, real_dtype
+from eckart._namespace import Array, cast, concrete_int, namespace, real_dtype, widest
 from eckart._operator import Operator, energy, scaled
 from eckart._svd import spectrum, truncated_svd
-from eckart._tolerance import Rules, count, unit
+from eckart._tolerance import Rules, count, normalised, unit
 from eckart._tolerance import checked as checked_rules
+
+# Largest residual of the leading triplet of an operator, over S[0]. What the truncation loses to a
+# larger one is little, but the squared norm over S[0]**2 is wanted to rounding.
+_ACCURACY = 1e-6
 
 
 @across_devices
@@ -98,12 +103,16 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
     A = taken("A", A)
     if isinstance(A, Operator) and 0 not in A.shape:
         operator, power = scaled(underivable(A))
-        S = truncated_svd(A, 1).S * power[..., 0]
-        total = energy(operator) / unit(S)[..., 0] ** 2
+        xp = namespace(power)
+        known = xp.isfinite(power[..., 0, 0])
+        if concrete_int(xp.all(known)) == 0:
+            _checks.nonfinite_products("A")
+        S = widest(truncated_svd(operator, 1, accuracy=_ACCURACY).S)
+        squares = xp.where(known, energy(operator), math.nan)
     else:
-        S = spectrum(A)
-        ratios = S / unit(S)
-        total = namespace(S).sum(ratios * ratios, axis=-1)
+        S, _ = normalised(spectrum(A))
+        squares = namespace(S).sum(S * S, axis=-1)
+    total = squares / unit(S)[..., 0] ** 2
     return cast(total, real_dtype(array_of(A)))
 
 
@@ -147,10 +156,10 @@ def effective_rank(A: Array | Factors | Operator, /) -> Array:
     A = taken("A", A)
     S = spectrum(A)
     xp = namespace(S)
-    ratios = S / unit(S)
-    total = xp.sum(ratios, axis=-1)
+    S, _ = normalised(S)
+    total = xp.sum(S, axis=-1)
     zero = total == 0
-    p = ratios / xp.where(zero, xp.ones_like(total), total)[..., None]
+    p = S / xp.where(zero, xp.ones_like(total), total)[..., None]
     entropy = -xp.sum(p * xp.log(xp.where(p == 0, xp.ones_like(p), p)), axis=-1)
     return cast(xp.where(zero, total, xp.exp(entropy)), real_dtype(array_of(A)))
 

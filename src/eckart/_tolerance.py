@@ -7,8 +7,18 @@ import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
-from eckart._linalg import root
-from eckart._namespace import Array, Namespace, cast, device, format_of, is_half, namespace, working
+from eckart._linalg import exponent_range, normalizing_root, root
+from eckart._namespace import (
+    Array,
+    Namespace,
+    cast,
+    device,
+    format_of,
+    is_half,
+    namespace,
+    widest,
+    working,
+)
 
 
 class Rules(NamedTuple):
@@ -84,12 +94,33 @@ def count(S: Array, rules: Rules, rest: Array | None = None) -> Array:
 
 
 def _count_for_error(xp: Namespace, S: Array, error: Any, rest: Array | None) -> Array:
-    ratios = xp.flip(S / unit(S), axis=-1)
-    remainder = xp.cumulative_sum(ratios * ratios, axis=-1)  # the smallest first, to lose none
+    ratios, _ = normalised(S)
     if rest is not None:
-        remainder = remainder + rest[..., None]
-    dropped = remainder <= _share(error, S) ** 2 * remainder[..., -1:]
+        rest = cast(rest, ratios.dtype)[..., None] * ratios[..., :1] ** 2
+    tails = _norms_of_tails(xp, ratios, rest)
+    share = _share(error, ratios)
+    # What is below the range beside S[0] is dropped as zero is, but for an error of zero.
+    vanishing = ~((share == 0) & (S > 0))
+    dropped = (tails <= share * tails[..., :1]) & vanishing
     return S.shape[-1] - xp.count_nonzero(dropped, axis=-1)
+
+
+def _norms_of_tails(xp: Namespace, ratios: Array, rest: Array | None) -> Array:
+    """The norm of each value and all after it, `rest` being the sum of squares of still others.
+
+    The squares of small ones would vanish: they are summed by themselves, in units of their own.
+    """
+    exponent = exponent_range(ratios)
+    small, step = ratios < 2.0 ** -(exponent * 3 // 8), 2.0 ** (exponent * 3 // 4)
+    large, tiny = xp.where(small, 0.0, ratios), xp.where(small, ratios * step, 0.0)
+    squares, tiny_squares = (
+        xp.flip(xp.cumulative_sum(xp.flip(part * part, axis=-1), axis=-1), axis=-1)
+        for part in (large, tiny)  # the smallest first, to lose none
+    )
+    if rest is not None:
+        squares = squares + rest
+    both = xp.sqrt(squares + tiny_squares / step / step)
+    return xp.where(squares == 0, xp.sqrt(tiny_squares) / step, both)
 
 
 def _share(tolerance: Any, S: Array) -> Any:
@@ -107,6 +138,29 @@ def unit(S: Array) -> Array:
     """The largest singular value, one for a zero matrix; shape (..., 1)."""
     first = _first(S)
     return namespace(S).where(first == 0, 1.0, first)
+
+
+def normalised(values: Array) -> tuple[Array, Array]:
+    """Nonnegative values times a power of two that brings the largest near one, and its root.
+
+    In double precision where the library has it; the root has the shape (..., 1).
+    """
+    values = widest(values)
+    factor = normalizing_root(_largest(values)[..., None])
+    return values * factor * factor, factor
+
+
+def length(values: Array) -> Array:
+    """Square root of the sum of the squares, whatever the size of the values; shape (...)."""
+    ratios, factor = normalised(values)
+    norm = root(namespace(ratios).sum(ratios * ratios, axis=-1))
+    return cast(norm / factor[..., 0] / factor[..., 0], values.dtype)
+
+
+def _largest(values: Array) -> Array:
+    """The largest of nonnegative values, zero of none; shape (...)."""
+    xp = namespace(values)
+    return xp.max(xp.concat([xp.zeros_like(_first(values)), values], axis=-1), axis=-1)
 
 
 def _first(S: Array) -> Array:
@@ -225,25 +279,17 @@ def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: boo
     """
     xp = _checks.spectrum(S)
     _checks.one_of("norm", norm, ("fro", "spectral"))
-    values = working(S)
-    k = S.shape[-1]
-    kept = _checks.ranks(rank, S)
-    dropped = xp.arange(k, device=device(S)) >= kept
-    ratios = xp.where(dropped, values / unit(values), xp.zeros_like(values))
-    errors = _norm(ratios, norm)
+    values = widest(working(S))
     if relative:
-        errors = errors / unit(_norm(values / unit(values), norm)[..., None])[..., 0]
-    else:
-        errors = errors * unit(values)[..., 0]
+        values, _ = normalised(values)
+    size = length if norm == "fro" else _largest
+    kept = _checks.ranks(rank, S)
+    dropped = xp.arange(S.shape[-1], device=device(S)) >= kept
+    errors = size(xp.where(dropped, values, 0.0))
+    if relative:
+        whole = size(values)
+        errors = errors / xp.where(whole == 0, 1.0, whole)
     return cast(errors, S.dtype)
-
-
-def _norm(ratios: Array, norm: str) -> Array:
-    """Norm from singular values in units of the largest, which bounds them by one."""
-    xp = namespace(ratios)
-    if norm == "fro":
-        return root(xp.sum(ratios * ratios, axis=-1))
-    return xp.max(xp.concat([xp.zeros_like(_first(ratios)), ratios], axis=-1), axis=-1)
 
 
 def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
@@ -305,7 +351,8 @@ def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
         sigma = _checks.tolerance("noise", noise, S, S.shape[:-1])
         level = sigma * math.sqrt(max(m, n)) * xp.ones_like(values[..., 0])
     else:
-        median = (values[..., (k - 1) // 2] + values[..., k // 2]) / 2
+        high, low = values[..., (k - 1) // 2], values[..., k // 2]
+        median = low + (high - low) / 2  # their sum may be too large for the dtype
         level = median / math.sqrt(_marchenko_pastur_median(ratio))
     return xp.astype(_optimal_threshold(ratio) * level, S.dtype)
 

@@ -10,7 +10,7 @@ from eckart import _checks
 from eckart._autodiff import constant, is_differentiated, represented
 from eckart._derivative import Kept
 from eckart._factors import SVD, Factors, array_of, checked, dtypes, in_memory, pair
-from eckart._linalg import matmul, qr, root, svd
+from eckart._linalg import matmul, qr, svd
 from eckart._mesh import across_devices
 from eckart._namespace import (
     FORMATS,
@@ -28,7 +28,7 @@ from eckart._namespace import (
     working,
 )
 from eckart._thin import balanced
-from eckart._tolerance import unit
+from eckart._tolerance import length
 from eckart._triplets import oriented
 
 # Two factors of a matrix.
@@ -184,7 +184,7 @@ def update(
         U, Vh = adjoint(Vh), adjoint(U)
     U, S, Vh = oriented(U, S, Vh)
     U = cast(U, dtype)
-    return Update(SVD(U, cast(S, real_dtype(U)), cast(Vh, dtype)), _norm(values[..., width:]))
+    return Update(SVD(U, cast(S, real_dtype(U)), cast(Vh, dtype)), length(values[..., width:]))
 
 
 def _validated(factors: Any, new: Any, axis: Any) -> tuple[Factors, Array | Factors]:
@@ -285,10 +285,3 @@ def _look(factors: Factors, new: Array | Factors, S: Array, largest: float) -> N
     if concrete_int(xp.any(xp.isnan(S[..., 0]))):
         _checks.nonfinite(factors=factors, new=new)
     _checks.overflow("the largest singular value", factors.dtype)
-
-
-def _norm(S: Array) -> Array:
-    """Square root of the sum of the squares, whatever their size."""
-    largest = unit(S)
-    ratios = S / largest
-    return root(namespace(S).sum(ratios * ratios, axis=-1)) * largest[..., 0]
