@@ -7,10 +7,21 @@ from typing import Any, NamedTuple
 
 from eckart import _checks
 from eckart._autodiff import constant, underivable
-from eckart._factors import SVD, Factors, array_of, checked, in_memory, parts_of
+from eckart._factors import Factors, array_of, checked, in_memory, parts_of
 from eckart._foreign import taken
 from eckart._golub_kahan import completed, extended, started
-from eckart._linalg import chunks, column_norms, eigvalsh, matmul, qr, squared_norm, svdvals
+from eckart._linalg import (
+    chunks,
+    column_norms,
+    eigvalsh,
+    largest_modulus,
+    matmul,
+    normalizing_root,
+    root,
+    squared_norm,
+    svd,
+    svdvals,
+)
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
@@ -26,9 +37,19 @@ from eckart._namespace import (
     widest,
     working,
 )
-from eckart._operator import Operator, combination, dense, energy, formed, product, scaled
+from eckart._operator import (
+    Operator,
+    combination,
+    energy,
+    formed,
+    magnitude,
+    product,
+    rescaled,
+    stored,
+)
 from eckart._svd import whole
-from eckart._thin import thin_svd, thin_svdvals
+from eckart._thin import balanced, thin_svd, thin_svdvals
+from eckart._tolerance import length
 
 # Columns and steps of the iteration that bounds the spectral norm of the remainder, the probability
 # that the bound is wrong, and the streams it draws from, which no decomposition uses.
@@ -55,9 +76,11 @@ class Certificate(NamedTuple):
     orthogonality : array, shape (...)
         The larger Frobenius norm of ``adjoint(U) @ U - I`` and ``Vh @ adjoint(Vh) - I``.
     excess : array, shape (...)
-        Upper bound of ``error`` minus the error of the best approximation of rank r.
+        Upper bound of ``error`` minus the error of the best approximation of the same rank: as many
+        triplets as are not exactly zero.
     gap : array, shape (...)
-        Smallest singular value kept minus an estimate of the largest dropped, which is from below.
+        Smallest singular value kept minus an estimate, from below, of the largest one dropped;
+        infinite if none is kept. Triplets that are exactly zero are not kept.
 
     Examples
     --------
@@ -155,60 +178,68 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
     A = taken("A", A)
     if is_dask(array_of(A)):
         A = whole(A)
-    parts, (U, S, Vh) = _arguments(A, factors)
-    xp = namespace(U)
-    if isinstance(A, Operator):
-        operator, power = scaled(underivable(A))
-    elif isinstance(A, Factors):
-        operator = product(*parts)
-        power = xp.ones((*A.shape[:-2], 1, 1), dtype=S.dtype, device=device(S))
-    else:
-        operator, power = dense(*parts)
-    known = parts if isinstance(A, Factors) else ()
-    looked_at = [xp.all(xp.isfinite(part)) for part in (power, *known, U, S, Vh)]
-    if concrete_int(xp.all(xp.stack(looked_at))) == 0:
+    parts, known = _arguments(A, factors)
+    operator, own = _measured(A, parts)
+    size = _product_of_sizes(known)
+    xp = namespace(size)
+    factor = normalizing_root(xp.maximum(own, size))
+    if concrete_int(xp.all(xp.isfinite(factor))) == 0:
         _refuse(A, factors)
-    S = S * power[..., 0]
+    U, S, Vh = _triplets(known, factor)
+    own = normalizing_root(own)
+    whole_matrix, operator = rescaled(operator, own), rescaled(operator, factor)
     B = U * S[..., None, :]
     remainder = combination((operator, product(B, Vh)), (1.0, -1.0))
     if isinstance(A, Operator):
-        error, norm = xp.sqrt(energy(remainder)), xp.sqrt(energy(operator))
+        error, norm = xp.sqrt(energy(remainder)), xp.sqrt(energy(whole_matrix))
     elif isinstance(A, Factors):
-        error, norm = _norms_thin(parts, B, Vh)
+        error, norm = _norms_thin(parts, own, factor, B, Vh)
     else:
-        error, norm = _norms_dense(parts[0], power, B, Vh)
+        error, norm = _norms_dense(parts[0], own, factor, B, Vh)
+    shift = (own / factor)[..., 0, 0]  # above one where the factors are far larger than the matrix
+    relative = _ratio(error, norm) * shift * shift
+    norm = norm / shift / shift
+    rounding = 4 * format_of(U).eps * norm
     estimate, bound, failure = _spectral_norm(remainder, seed)
-    bound = bound + 4 * format_of(U).eps * norm
+    bound = bound + rounding
     spectral = xp.where(bound < error, bound, error)
 
-    # The right vectors are V @ T, with orthonormal columns in V whatever the factors are.
-    V, T = qr(adjoint(Vh))
+    # The right vectors are V @ T, with orthonormal columns in V whatever the factors are. What
+    # belongs to no triplet is zero, in the last columns.
+    present = xp.any(U != 0, axis=-2) | xp.any(Vh != 0, axis=-1)
+    V, T, Xh = svd(adjoint(Vh))
+    count = xp.count_nonzero(present, axis=-1)
+    inside = xp.arange(V.shape[-1], device=device(V)) < count[..., None]
+    V, T = xp.where(inside[..., None, :], V, 0.0), T[..., :, None] * Xh
     AV = operator.matmul(V)
     AAV = operator.rmatmul(AV)
-    right = column_norms(matmul(AV, T) - B)
-    left = column_norms(operator.rmatmul(U) - adjoint(Vh) * S[..., None, :])
-    wrong = _norm(AV - matmul(B, matmul(Vh, V)))
-    outside = _norm(AAV - matmul(V, matmul(adjoint(V), AAV)))
-    missed = wrong * wrong + _missed(matmul(adjoint(AV), AV), outside, spectral)
+    right = _column_norms(matmul(AV, T) - B)
+    left = _column_norms(operator.rmatmul(U) - adjoint(Vh) * S[..., None, :])
+    wrong = _norm(AV - matmul(B, matmul(Vh, V))) + rounding
+    outside = _norm(AAV - matmul(V, matmul(adjoint(V), AAV))) + 2 * rounding * _norm(AV)
+    missed = wrong * wrong + _missed(AV, inside, outside, spectral, rounding)
+    # An upper bound: where nearly all of the error is missed, its root makes much of a rounding.
+    missed = missed + 8 * format_of(U).eps * error * error
     missed = xp.where(missed < error * error, missed, error * error)
+    missed = xp.where(count > 0, missed, 0.0)  # without triplets, nothing is better
     twice = error + xp.sqrt(error * error - missed)
 
-    unit = power[..., 0, 0]
+    unit = factor[..., 0, 0] ** 2
     measured = {
         "error": error / unit,
-        "relative_error": _ratio(error, norm),
+        "relative_error": relative,
         "spectral_error": spectral / unit,
         "failure_probability": xp.full_like(unit, failure),
-        "residuals": xp.maximum(left, right)[..., 0, :] / power[..., 0],
+        "residuals": xp.maximum(left, right)[..., 0, :] / unit[..., None],
         "orthogonality": _orthogonality(U, Vh),
         "excess": missed / xp.where(twice > 0, twice, 1.0) / unit,
-        "gap": (_smallest(S) - estimate) / unit,
+        "gap": (_smallest(S, present) - estimate) / unit,
     }
     return Certificate(**{name: cast(value, S.dtype) for name, value in measured.items()})
 
 
-def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Array, Array]]:
-    """The matrix or its two factors, and the triplets of the factors, constants of one dtype."""
+def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """The matrix or its two factors, and the factors, constants of one dtype."""
     factors = in_memory(checked("factors", factors))
     xp = _checks.arrays(A=array_of(A), factors=factors[0])
     _checks.same_shape("A", A.shape, "factors", factors.shape)
@@ -216,11 +247,46 @@ def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, Ar
         _checks.same_dtype("factors", working(factors[0]).dtype, "A", working(A.like).dtype)
     like = (working(A.like),) if isinstance(A, Operator) else parts_of(A)
     parts = tuple(map(constant, like))
-    known = [constant(working(part)) for part in factors]
-    U, S, Vh = known if isinstance(factors, SVD) else thin_svd(known[0], known[1], 0)
-    dtype = xp.result_type(parts[0].dtype, U.dtype)
-    U, Vh = cast(U, dtype), cast(Vh, dtype)
-    return tuple(cast(part, dtype) for part in parts), (U, cast(S, real_dtype(U)), Vh)
+    left, *middle, right = (constant(working(part)) for part in factors)
+    dtype = xp.result_type(parts[0].dtype, left.dtype)
+    left, right = cast(left, dtype), cast(right, dtype)
+    if middle:
+        known: tuple[Array, ...] = left, cast(middle[0], real_dtype(left)), right
+    else:
+        known = balanced(left, right)
+    parts = tuple(cast(part, dtype) for part in parts)
+    return balanced(*parts) if isinstance(A, Factors) else parts, known
+
+
+def _measured(A: Any, parts: tuple[Array, ...]) -> tuple[Operator, Array]:
+    """The products with the matrix, and about how large it is, shape (..., 1, 1)."""
+    if isinstance(A, Operator):
+        operator = underivable(A)
+        if 0 in A.shape:
+            xp = namespace(operator.like)
+            return operator, largest_modulus(xp.zeros(A.shape, dtype=operator.like.dtype))
+        return operator, magnitude(operator)
+    operator = product(*parts) if isinstance(A, Factors) else stored(*parts)
+    return operator, _product_of_sizes(parts)
+
+
+def _product_of_sizes(parts: tuple[Array, ...]) -> Array:
+    """Product of the largest moduli in a matrix, or in all its factors, shape (..., 1, 1)."""
+    matrices = [part[..., None, :] if part.ndim < parts[0].ndim else part for part in parts]
+    return math.prod(map(largest_modulus, matrices))
+
+
+def _triplets(known: tuple[Array, ...], factor: Array) -> tuple[Array, Array, Array]:
+    """The triplets of the factors times the square of a power of two, zero where there is none."""
+    if len(known) == 3:
+        U, S, Vh = known
+        return U, S * factor[..., 0] * factor[..., 0], Vh
+    xp = namespace(factor)
+    B, A = known
+    U, S, Vh = thin_svd(B * factor, A * factor, 0)
+    pairs = xp.count_nonzero(xp.any(B != 0, axis=-2) & xp.any(A != 0, axis=-1), axis=-1)
+    present = xp.arange(S.shape[-1], device=device(S)) < pairs[..., None]
+    return xp.where(present[..., None, :], U, 0.0), S, xp.where(present[..., :, None], Vh, 0.0)
 
 
 def _refuse(A: Any, factors: Any) -> None:
@@ -231,27 +297,36 @@ def _refuse(A: Any, factors: Any) -> None:
         arrays = value if isinstance(value, Factors) else (value,)
         if not all(namespace(part).all(namespace(part).isfinite(part)) for part in arrays):
             _checks.nonfinite(**{name: value})
+    _checks.overflow("a product of factors", factors.dtype)
 
 
-def _norms_dense(A: Array, power: Array, B: Array, C: Array) -> tuple[Array, Array]:
-    """Frobenius norms of ``power * A - B @ C`` and of ``power * A``."""
+def _norms_dense(A: Array, own: Array, factor: Array, B: Array, C: Array) -> tuple[Array, Array]:
+    """Frobenius norms of ``factor**2 * A - B @ C`` and of ``own**2 * A``."""
     xp = namespace(A)
     wide = widest(C)
     squares = 0.0, 0.0
     for part, rows in chunks(A, B):
-        part = widest(part * power)
-        rest = part - matmul(widest(rows), wide)
-        squares = squares[0] + squared_norm(rest), squares[1] + squared_norm(part)
+        rest = widest(part * factor * factor) - matmul(widest(rows), wide)
+        squares = (
+            squares[0] + squared_norm(rest),
+            squares[1] + squared_norm(widest(part * own * own)),
+        )
     return xp.sqrt(squares[0]), xp.sqrt(squares[1])
 
 
-def _norms_thin(parts: tuple[Array, ...], B: Array, C: Array) -> tuple[Array, Array]:
-    """Frobenius norms of the product of `parts` minus ``B @ C`` and of that product."""
+def _norms_thin(
+    parts: tuple[Array, ...], own: Array, factor: Array, B: Array, C: Array
+) -> tuple[Array, Array]:
+    """The same of the product of `parts`."""
     xp = namespace(B)
     left, right = parts
-    rest = thin_svdvals(xp.concat([left, -B], axis=-1), xp.concat([right, C], axis=-2), 0)
-    whole = thin_svdvals(left, right, 0)
-    return xp.linalg.vector_norm(rest, axis=-1), xp.linalg.vector_norm(whole, axis=-1)
+    stacked = (
+        xp.concat([left * factor, -B], axis=-1),
+        xp.concat([right * factor, C], axis=-2),
+    )
+    pairs = stacked, (left * own, right * own)
+    rest, whole = (length(thin_svdvals(*pair, 0)) for pair in pairs)
+    return rest, whole
 
 
 def _ratio(error: Array, norm: Array) -> Array:
@@ -262,8 +337,13 @@ def _ratio(error: Array, norm: Array) -> Array:
 
 
 def _norm(A: Array) -> Array:
-    """Frobenius norm, shape (...)."""
-    return namespace(A).sqrt(squared_norm(A))
+    """Frobenius norm, shape (...), summed in double precision where the library has it."""
+    return namespace(A).sqrt(squared_norm(widest(A)))
+
+
+def _column_norms(A: Array) -> Array:
+    """Norm of each column, shape (..., 1, r), summed in double precision too."""
+    return column_norms(widest(A))
 
 
 def _spectral_norm(operator: Operator, seed: int) -> tuple[Array, Array, float]:
@@ -277,23 +357,30 @@ def _spectral_norm(operator: Operator, seed: int) -> tuple[Array, Array, float]:
         basis = extended(operator, basis)
     estimate = svdvals(completed(basis)[2])[..., 0]
     dimension = 2 * n if is_complex(operator.like) else n
-    root = math.log(1.648 * math.sqrt(dimension) * _FAILURE ** (-1 / _WIDTH)) / (2 * _STEPS - 1)
-    return estimate, estimate / math.sqrt(1 - root * root), _FAILURE
+    share = math.log(1.648 * math.sqrt(dimension) * _FAILURE ** (-1 / _WIDTH)) / (2 * _STEPS - 1)
+    return estimate, estimate / math.sqrt(1 - share * share), _FAILURE
 
 
-def _missed(H: Array, outside: Array, spectral: Array) -> Array:
-    """By how much r squared singular values may add up to more than the trace of ``H``."""
-    xp = namespace(H)
-    r = H.shape[-1]
-    if r == 0:
+def _missed(AV: Array, inside: Array, outside: Array, spectral: Array, rounding: Array) -> Array:
+    """By how much r squared singular values may add up to more than those of ``A @ V``.
+
+    These are known to `rounding`, of the columns `inside`.
+    """
+    xp = namespace(outside)
+    width = AV.shape[-1]
+    if width == 0:
         return xp.zeros_like(outside)
-    surplus = spectral[..., None] ** 2 - eigvalsh(widest(H))  # descending
-    gap = -surplus[..., 0]
-    inside = gap * math.sqrt(r) > outside  # the maximum is at s < sqrt(r)
+    AV = widest(AV)
+    values = root(xp.flip(eigvalsh(matmul(adjoint(AV), AV)), axis=-1)) - rounding[..., None]
+    squares = xp.where(values > 0, values, 0.0) ** 2  # descending
+    surplus = spectral[..., None] ** 2 - squares
+    gap = xp.min(xp.where(inside, squares, squares[..., :1]), axis=-1) - spectral**2
+    longest = xp.sqrt(xp.astype(xp.count_nonzero(inside, axis=-1), squares.dtype))
+    is_met = gap * longest > outside  # the maximum is at s < sqrt(r)
     return xp.where(
-        inside,
-        outside * outside / xp.where(inside, gap, 1.0),
-        2 * math.sqrt(r) * outside + xp.sum(xp.where(surplus > 0, surplus, 0.0), axis=-1),
+        is_met,
+        outside * outside / xp.where(is_met, gap, 1.0),
+        2 * longest * outside + xp.sum(xp.where(inside & (surplus > 0), surplus, 0.0), axis=-1),
     )
 
 
@@ -316,9 +403,8 @@ def _largest(S: Array) -> Array:
     return S[..., 0] if S.shape[-1] else xp.zeros(S.shape[:-1], dtype=S.dtype, device=device(S))
 
 
-def _smallest(S: Array) -> Array:
-    """The last singular value; without one, nothing is near to being dropped."""
+def _smallest(S: Array, present: Array) -> Array:
+    """The least value of a triplet; without one, nothing is near to being dropped."""
     xp = namespace(S)
-    if S.shape[-1]:
-        return S[..., -1]
-    return xp.full(S.shape[:-1], math.inf, dtype=S.dtype, device=device(S))
+    least = xp.full((*S.shape[:-1], 1), math.inf, dtype=S.dtype, device=device(S))
+    return xp.min(xp.concat([least, xp.where(present, S, math.inf)], axis=-1), axis=-1)
