@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from eckart import _checks
 from eckart._autodiff import constant, underivable
+from eckart._door import public
 from eckart._factors import Factors, array_of, checked, in_memory, parts_of
 from eckart._foreign import taken
 from eckart._golub_kahan import completed, extended, started
@@ -102,6 +103,7 @@ class Certificate(NamedTuple):
     gap: Array
 
 
+@public
 @across_devices
 def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0) -> Certificate:
     """Measure how well factors approximate a matrix, and how well they could.

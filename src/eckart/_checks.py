@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Collection, Iterable
 from numbers import Complex, Real
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -23,11 +23,21 @@ from eckart._namespace import (
     dtype_name,
     is_complex,
     is_dask,
+    is_ordinary,
     is_strided,
     library,
     namespace,
+    native,
     real_dtype,
 )
+
+
+class Words(NamedTuple):
+    """What the caller calls the parts of a linear operator."""
+
+    like: str = "like"
+    matmul: str = "matmul"
+    rmatmul: str = "rmatmul"
 
 
 def arrays(**named: Any) -> Namespace:
@@ -69,12 +79,43 @@ def _array(name: str, array: Any) -> Namespace:
             f"NumPy, PyTorch or JAX, got {_kind(array)}. "
             "Convert it first, for example with np.asarray."
         ) from None
-    if not is_strided(array):
+    if not is_ordinary(array):
         raise TypeError(
-            f"`{name}` must be a dense array, got one of layout {array.layout}. "
-            "Convert it first, for example with its method to_dense."
+            f"`{name}` must be a plain array, got {_kind(array)}. "
+            "Give it its entries first, or fill what is masked, for example with torch.where."
         )
+    if not is_strided(array):
+        layout, method = (
+            ("a nested one", "to_padded_tensor")
+            if array.is_nested
+            else (f"one of layout {array.layout}", "to_dense")
+        )
+        raise TypeError(
+            f"`{name}` must be a dense array, got {layout}. "
+            f"Convert it first, for example with its method {method}."
+        )
+    if not hasattr(xp, "linalg"):
+        raise TypeError(
+            f"`{name}` must be an array of a library with linear algebra, got {_kind(array)}. "
+            "Convert it first, for example with its method to_scipy_sparse or todense."
+        )
+    if is_dask(array):
+        _known_chunks(name, array)
     return xp
+
+
+def _known_chunks(name: str, A: Any) -> None:
+    """Refuse a Dask array whose chunks are of unknown sizes."""
+    if any(math.isnan(length) for lengths in A.chunks for length in lengths):
+        raise ValueError(
+            f"`{name}` must have chunks of known sizes, got {A.chunks}. "
+            "Compute them first, with its method compute_chunk_sizes."
+        )
+    if not isinstance(A._meta, np.ndarray) or isinstance(A._meta, np.matrix | np.ma.MaskedArray):
+        raise TypeError(
+            f"`{name}` must have chunks that are plain NumPy arrays, got {_kind(A._meta)}. "
+            "Convert them first, for example with its method map_blocks."
+        )
 
 
 def one_precision(named: dict[str, Array]) -> None:
@@ -204,29 +245,30 @@ def weight(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any:
     return cast(value, like.dtype)[..., None, None]
 
 
-def product(call: str, X: Array, Y: Any, shape: tuple[int, ...]) -> Array:
+def product(words: Words, call: str, X: Array, Y: Any, shape: tuple[int, ...]) -> Array:
     """The result of a product that a caller has given, refused where it is no such thing."""
-    _one_library({"like": X, f"{call}(X)": Y})
+    _one_library({words.like: X, f"{call}(X)": Y})
     if tuple(Y.shape) != shape:
         raise ValueError(
             f"`{call}(X)` must have shape {shape} for X of shape {tuple(X.shape)}, "
             f"got shape {tuple(Y.shape)}."
         )
+    Y = native(Y)
     if Y.dtype != X.dtype:
         raise TypeError(
             f"`{call}(X)` must have the dtype of X, {dtype_name(X.dtype)}, "
-            f"got {dtype_name(Y.dtype)}. Let `like` have the dtype that it computes in."
+            f"got {dtype_name(Y.dtype)}. Let `{words.like}` have the dtype that it computes in."
         )
     return Y
 
 
-def refuse_adjoint(mismatch: float, tolerance: float) -> NoReturn:
+def refuse_adjoint(words: Words, mismatch: float, tolerance: float) -> NoReturn:
     """Say that two products do not belong to one matrix."""
     raise ValueError(
-        "`rmatmul` must be the adjoint of `matmul`, so that the inner products of Y with matmul(X) "
-        f"and of rmatmul(Y) with X agree to {tolerance:.2g} of their vectors' norms, but for "
-        f"random X and Y they differ by {mismatch:.2g}. "
-        "Let rmatmul(Y) be the conjugate transpose of the matrix times Y."
+        f"`{words.rmatmul}` must be the adjoint of `{words.matmul}`, so that the inner products of "
+        f"Y with {words.matmul}(X) and of {words.rmatmul}(Y) with X agree to {tolerance:.2g} of "
+        f"their vectors' norms, but for random X and Y they differ by {mismatch:.2g}. "
+        f"Let {words.rmatmul}(Y) be the conjugate transpose of the matrix times Y."
     )
 
 
@@ -268,26 +310,12 @@ def refuse_chunks(name: str, advice: str) -> NoReturn:
     raise TypeError(f"`{name}` must be an array in memory, got a Dask array. {advice}")
 
 
-def known_chunks(name: str, A: Any) -> None:
-    """Refuse a Dask array whose chunks are of unknown sizes."""
-    if any(math.isnan(length) for lengths in A.chunks for length in lengths):
-        raise ValueError(
-            f"`{name}` must have chunks of known sizes, got {A.chunks}. "
-            "Compute them first, with its method compute_chunk_sizes."
-        )
-    if not isinstance(A._meta, np.ndarray) or isinstance(A._meta, np.matrix | np.ma.MaskedArray):
-        raise TypeError(
-            f"`{name}` must have chunks that are plain NumPy arrays, got {_kind(A._meta)}. "
-            "Convert them first, for example with its method map_blocks."
-        )
-
-
-def refuse_whole(shape: tuple[int, ...], limit: int) -> NoReturn:
+def refuse_whole(name: str, shape: tuple[int, ...], limit: int) -> NoReturn:
     """Say that a matrix given by its products is too large to be formed."""
     raise ValueError(
-        f"`A` must have at most {limit} entries where all singular values are needed, got a matrix "
-        f"of shape {shape}, which is known by its products and has {math.prod(shape)}. "
-        "Ask truncated_svd for a lower rank, or form the matrix first."
+        f"`{name}` must have at most {limit} entries where it has to be formed, as for all its "
+        f"singular values, got a matrix of shape {shape}, which is known by its products and has "
+        f"{math.prod(shape)}. Ask truncated_svd for a lower rank, or form the matrix first."
     )
 
 
@@ -300,12 +328,12 @@ def same_dtype(first: str, one: Any, other: str, two: Any) -> None:
         )
 
 
-def refuse_reading(shape: tuple[int, ...], limit: int) -> NoReturn:
+def refuse_reading(name: str, shape: tuple[int, ...], limit: int) -> NoReturn:
     """Say that a Dask array is too large to be read into memory for what is asked."""
     raise ValueError(
-        f"`A` must have at most {limit} entries for what has to read it into memory, that is a "
-        'stack, method="exact" or "gram", a very small `error`, or certify; got a Dask array '
-        f'of shape {shape}. Take one matrix at a time, by method="krylov".'
+        f"`{name}` must have at most {limit} entries for what has to read it into memory, that is "
+        'a stack, method="exact" or "gram", a very small `error`, inner, or certify; got a Dask '
+        f'array of shape {shape}. Take one matrix at a time, by method="krylov".'
     )
 
 
@@ -364,7 +392,7 @@ def rank_limit(shape: tuple[int, ...]) -> str:
 
 def one_of(name: str, value: object, allowed: Collection[object]) -> None:
     """Refuse a word or a number that is not in the list."""
-    if value not in allowed:
+    if not isinstance(value, str | int) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
 
 

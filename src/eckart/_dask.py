@@ -26,7 +26,7 @@ from eckart._linalg import (
     svdvals,
 )
 from eckart._namespace import Array, DType, adjoint, cast, format_of, widest, working
-from eckart._operator import stored
+from eckart._operator import Operator, stored
 from eckart._sketch import gaussian
 from eckart._tolerance import Rules
 from eckart._triplets import Triplets
@@ -107,6 +107,23 @@ def _not_finite(A: Any, rank: int) -> Triplets:
 def values(A: Any) -> Array:
     """All singular values of a Dask array, in one reading."""
     return svdvals(_Strips(A).triangle())
+
+
+def squared_norm(A: Any) -> tuple[Array, Array]:
+    """Squared norm of a Dask array times a power of two, in one reading, and that power."""
+    strips = _Strips(A)
+    strips.product(np.zeros((min(A.shape), 0), dtype=strips.dtype))
+    return np.asarray(strips.squared_norm), strips.power[0, 0]
+
+
+def products(A: Any) -> Operator:
+    """The products of a Dask array with arrays in memory, each in one reading."""
+    return Operator(
+        A.shape,
+        np.empty(0, dtype=A.dtype),
+        lambda X: da.matmul(A, X).compute(),
+        lambda X: da.matmul(da.swapaxes(A, -1, -2).conj(), X).compute(),
+    )
 
 
 def chunked(U: Array, A: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from eckart import _checks
+from eckart._door import public
 from eckart._linalg import matmul
 from eckart._namespace import Array, Device, DType, Namespace, cast, device, is_dask, working
 from eckart._operator import Operator
@@ -70,6 +71,7 @@ class Factors(tuple[Array, ...]):
 
     __rmul__ = __mul__
 
+    @public
     def __matmul__(self, X: Array) -> Array:
         """The matrix times `X`, shape (n,) or (..., n, p), without forming the matrix."""
         _, (B, A, right), dtype = _operands(self, X=X)
@@ -78,6 +80,7 @@ class Factors(tuple[Array, ...]):
         product = matmul(B, matmul(A, columns))
         return cast(product[..., 0] if right.ndim == 1 else product, dtype)
 
+    @public
     def __rmatmul__(self, X: Array) -> Array:
         """`X`, shape (m,) or (..., p, m), times the matrix, without forming the matrix."""
         _, (B, A, left), dtype = _operands(self, X=X)
@@ -229,6 +232,7 @@ def dtypes(xp: Namespace, operands: list[Array], given: list[DType]) -> tuple[DT
     return computed, given[0] if all(dtype == given[0] for dtype in given) else computed
 
 
+@public
 def reconstruct(factors: Factors, /) -> Array:
     """The matrix that factors stand for.
 
@@ -263,6 +267,7 @@ def reconstruct(factors: Factors, /) -> Array:
     return cast(matmul(B, A), dtype)
 
 
+@public
 def linear(x: Array, factors: Factors, bias: Array | None = None, /) -> Array:
     """Apply a matrix given by factors to vectors: a linear layer that never forms ``B @ A``.
 

@@ -22,13 +22,13 @@ from eckart._namespace import (
     Array,
     conjugate,
     full_precision,
-    is_dask,
     is_torch,
     namespace,
+    native,
     widest,
     working,
 )
-from eckart._operator import Operator, operator
+from eckart._operator import Operator, compared
 
 # Most strips that a sparse matrix is multiplied in, and the entries of one at least: so many, and
 # so many times the columns, as each makes a product of its own with the transpose.
@@ -47,8 +47,6 @@ def taken(name: str, A: Any) -> Any:
             return operator_of(name, A)
     _checks.arrays(**{name: A})
     _checks.matrix(name, A)
-    if is_dask(A):
-        _checks.known_chunks(name, A)
     return A
 
 
@@ -78,8 +76,7 @@ class _Strips:
         self.parts = [_rows(A, rows) for rows in self.rows]
 
     def __matmul__(self, X: Array) -> Array:
-        with _threads() as pool:
-            return np.concat(list(pool.map(lambda part: part @ X, self.parts)))
+        return np.concat(_in_threads(lambda part: part @ X, self.parts))
 
 
 class _Transposed:
@@ -90,13 +87,20 @@ class _Transposed:
         self.parts = [_turned(part) for part in strips.parts]
 
     def __matmul__(self, X: Array) -> Array:
-        with _threads() as pool:
-            return sum(pool.map(lambda part, rows: part @ X[rows], self.parts, self.rows))
+        return sum(_in_threads(lambda part, rows: part @ X[rows], self.parts, self.rows))
 
 
-def _threads() -> ThreadPoolExecutor:
-    """As many threads as there are cores."""
-    return ThreadPoolExecutor(os.cpu_count())
+def _in_threads(function: Callable[..., Array], *arguments: list[Any]) -> list[Array]:
+    """What a function gives for each argument, in as many threads as there are cores.
+
+    Python starts none any more once the main thread has ended.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            results = pool.map(function, *arguments)
+        except RuntimeError:
+            return list(map(function, *arguments))
+        return list(results)
 
 
 def _rows(A: Any, rows: slice) -> Any:
@@ -143,11 +147,20 @@ def _jax_sparse(name: str, A: Any) -> Operator:
 
 def _linear_operator(name: str, A: Any) -> Operator:
     """What SciPy calls a linear operator."""
+    column = np.zeros((A.shape[0], 1), dtype=A.dtype)
     try:
-        A.rmatmat(np.zeros((A.shape[0], 1), dtype=A.dtype))
-    except (NotImplementedError, TypeError):  # as its way of lacking one differs
+        A.rmatmat(column)
+    except NotImplementedError:
         _checks.refuse_one_sided(name)
-    return operator(A.shape, A.matmat, A.rmatmat, like=np.empty((0, 0), dtype=A.dtype))
+    except TypeError:  # of SciPy, which has None to call, or of the caller's own product
+        try:
+            A.rmatvec(column[:, 0])
+        except NotImplementedError:
+            _checks.refuse_one_sided(name)
+        raise
+    like = native(np.empty((0, 0), dtype=A.dtype))
+    words = _checks.Words(name, f"{name}.matvec", f"{name}.rmatvec")
+    return compared(A.shape, A.matmat, A.rmatmat, like, words)
 
 
 def _sparse(name: str, A: Any, transposed: Any, values: Array) -> Operator:

@@ -6,6 +6,7 @@ The only door to ``array_api_compat``. Nothing above this floor knows the name o
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -182,11 +183,45 @@ def adjoint(A: Array) -> Array:
     return conjugate(A.mT)
 
 
+def native(array: Array) -> Array:
+    """`array` in the byte order of the machine, which only NumPy's need not have, and Dask's."""
+    if getattr(array.dtype, "isnative", True):
+        return array
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def contiguous(array: Array) -> Array:
+    """`array` with its entries in row-major order, where its library lets them lie otherwise."""
+    if is_torch(array):
+        return array.resolve_conj().resolve_neg().contiguous()
+    if is_dask(array):
+        return array.map_blocks(contiguous, dtype=array.dtype, meta=array._meta)
+    flags = getattr(array, "flags", None)  # of NumPy's arrays, and CuPy's
+    return array if flags is None or flags.c_contiguous else array.copy()
+
+
+def is_array(value: Any) -> bool:
+    """Whether a value is an array of any library."""
+    return bool(array_api_compat.is_array_api_obj(value))
+
+
 def is_strided(array: Array) -> bool:
     """Whether `array` is stored entry by entry: not sparse, nor in another library's layout."""
     if not array_api_compat.is_torch_array(array):
         return True
-    return bool(array.layout == namespace(array).strided)
+    return bool(array.layout == namespace(array).strided) and not array.is_nested
+
+
+def is_ordinary(array: Array) -> bool:
+    """Whether `array` has entries, all of them, and no masks: as not all of PyTorch's classes do.
+
+    They are known by name, as two of them let nothing else be asked.
+    """
+    return type(array).__name__ not in (
+        "MaskedTensor",
+        "UninitializedParameter",
+        "UninitializedBuffer",
+    )
 
 
 def concrete_int(array: Array) -> int | None:
@@ -279,7 +314,7 @@ def full_precision(array: Array) -> Iterator[None]:
         try:
             yield
         finally:
-            _pins.leave(xp.backends)
+            _pins.leave()
 
 
 class _Pins:
@@ -293,26 +328,49 @@ class _Pins:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.inside = 0
+        self.mine = threading.local()  # how many of them are this thread's
         self.before: list[tuple[Any, str]] = []
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self.lock.acquire,
+                after_in_parent=self.lock.release,
+                after_in_child=self.forked,
+            )
 
     def enter(self, backends: Any) -> None:
         with self.lock:
             if self.inside == 0:
                 settings = (backends.cuda.matmul, backends.mkldnn.matmul)
                 read = [(setting, setting.fp32_precision) for setting in settings]
-                self.before = [pair for pair in read if pair[1] not in ("ieee", "none")]
+                # One that reads like its parent has inherited it, and shall go on doing so.
+                self.before = [
+                    (setting, "none" if precision == backends.fp32_precision else precision)
+                    for setting, precision in read
+                    if precision not in ("ieee", "none")
+                ]
                 for setting, _ in self.before:
                     setting.fp32_precision = "ieee"
             self.inside += 1
+            self.mine.inside = getattr(self.mine, "inside", 0) + 1
 
-    def leave(self, backends: Any) -> None:
+    def leave(self) -> None:
         with self.lock:
             self.inside -= 1
+            self.mine.inside -= 1
             if self.inside == 0:
-                for setting, precision in self.before:
-                    # One that reads like its parent has inherited it, and shall go on doing so.
-                    inherited = precision == backends.fp32_precision
-                    setting.fp32_precision = "none" if inherited else precision
+                self.restore()
+
+    def forked(self) -> None:
+        """Leave for the threads that a child process has not got, all but the one that forked."""
+        self.inside = getattr(self.mine, "inside", 0)
+        if self.inside == 0:
+            self.restore()
+        self.lock.release()
+
+    def restore(self) -> None:
+        for setting, precision in self.before:
+            setting.fp32_precision = precision
+        self.before = []
 
 
 _pins = _Pins()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from eckart import _checks
+from eckart._door import public
 from eckart._linalg import (
     chunks,
     column_norms,
@@ -95,19 +96,26 @@ class Operator:
         """Refuse to become an array by the back door."""
         raise TypeError("an operator has no entries: multiply by the identity to form its matrix.")
 
+    @public
     def __matmul__(self, X: Array) -> Array:
         """The matrix times `X`, shape (n,) or (..., n, p)."""
+        _checks.arrays(operator=self.like, X=X)
         _checks.conformable("operator", self.shape, "X", X.shape)
+        X = X.compute() if is_dask(X) else X
         return self.matmul(X[:, None])[..., 0] if X.ndim == 1 else self.matmul(X)
 
+    @public
     def __rmatmul__(self, X: Array) -> Array:
         """`X`, shape (m,) or (..., p, m), times the matrix."""
+        _checks.arrays(X=X, operator=self.like)
         _checks.conformable("X", X.shape, "operator", self.shape)
+        X = X.compute() if is_dask(X) else X
         if X.ndim == 1:
             return conjugate(self.rmatmul(conjugate(X)[:, None])[..., 0])
         return adjoint(self.rmatmul(adjoint(X)))
 
 
+@public
 def operator(
     shape: Any,
     matmul: Callable[[Array], Array],
@@ -164,23 +172,36 @@ def operator(
     >>> eckart.truncated_svd(differences, 3).Vh.shape
     (3, 1000)
     """
-    m, n = _checks.matrix_shape(shape)
-    stack = tuple(shape)[:-2]
-    _checks.arrays(like=like)
+    _checks.matrix_shape(shape)
     if is_dask(like):
         _checks.refuse_chunks("like", "Let it be an array like one of its chunks.")
+    return compared(shape, matmul, rmatmul, like, _checks.Words())
+
+
+def compared(
+    shape: Any,
+    matmul: Callable[[Array], Array],
+    rmatmul: Callable[[Array], Array],
+    like: Array,
+    words: _checks.Words,
+) -> Operator:
+    """What `operator` returns, where the caller has other words for its parameters."""
+    *stack, m, n = shape
+    _checks.arrays(**{words.like: like})
 
     def forward(X: Array) -> Array:
         with full_precision(X):
-            return _kept(_checks.product("matmul", X, matmul(X), (*stack, m, X.shape[-1])))
+            Y = matmul(X)
+            return _kept(_checks.product(words, words.matmul, X, Y, (*stack, m, X.shape[-1])))
 
     def backward(X: Array) -> Array:
         with full_precision(X):
-            return _kept(_checks.product("rmatmul", X, rmatmul(X), (*stack, n, X.shape[-1])))
+            Y = rmatmul(X)
+            return _kept(_checks.product(words, words.rmatmul, X, Y, (*stack, n, X.shape[-1])))
 
     made = Operator((*stack, m, n), like, forward, backward)
     if 0 not in made.shape:
-        _compare(made)
+        _compare(made, words)
     return made
 
 
@@ -191,7 +212,7 @@ def _kept(product: Array) -> Array:
     return namespace(product).astype(product, product.dtype, copy=True)
 
 
-def _compare(operator: Operator) -> None:
+def _compare(operator: Operator, words: _checks.Words) -> None:
     """Refuse products that are not the adjoint of each other."""
     like = working(operator.like)
     *stack, m, n = operator.shape
@@ -215,7 +236,7 @@ def _compare(operator: Operator) -> None:
     # Above what rounding does to the inner products, below what random ones of large matrices are.
     tolerance = format_of(like).eps ** (2 / 3)
     if concrete_int(mismatch > tolerance) == 1:
-        _checks.refuse_adjoint(float(mismatch), tolerance)
+        _checks.refuse_adjoint(words, float(mismatch), tolerance)
 
 
 def stored(A: Array) -> Operator:
@@ -339,7 +360,7 @@ def energy(operator: Operator) -> Array:
         return operator.squared_norm(1.0)
     if 0 in operator.shape:
         return squared_norm(widest(formed(operator)))
-    return sum(squared_norm(widest(part)) for part in _parts(operator))
+    return sum(squared_norm(widest(part)) for part in columns(operator))
 
 
 def formed(operator: Operator) -> Array:
@@ -348,18 +369,21 @@ def formed(operator: Operator) -> Array:
     m, n = operator.shape[-2:]
     if 0 in operator.shape:
         return xp.zeros(operator.shape, dtype=operator.like.dtype, device=device(operator.like))
-    whole = xp.concat([*_parts(operator)], axis=-1)
+    whole = xp.concat([*columns(operator)], axis=-1)
     return whole if n <= m else adjoint(whole)
 
 
-def _parts(operator: Operator) -> Iterator[Array]:
-    """Some columns at a time of the matrix, or of its adjoint where that has fewer."""
-    m, n = operator.shape[-2:]
-    like = operator.like
-    xp = namespace(like)
-    multiply = operator.matmul if n <= m else operator.rmatmul
+def columns(A: Array | Operator) -> Iterator[Array]:
+    """Some columns at a time of a matrix, or of its adjoint where that has fewer."""
+    m, n = A.shape[-2:]
     short = min(m, n)
     for start in range(0, short, _BLOCK):
         width = min(_BLOCK, short - start)
-        eye = xp.eye(short, width, k=-start, dtype=like.dtype, device=device(like))
-        yield multiply(xp.broadcast_to(eye, (*operator.shape[:-2], short, width)))
+        if not isinstance(A, Operator):
+            part = slice(start, start + width)
+            yield A[..., part] if n <= m else adjoint(A[..., part, :])
+            continue
+        xp = namespace(A.like)
+        multiply = A.matmul if n <= m else A.rmatmul
+        eye = xp.eye(short, width, k=-start, dtype=A.like.dtype, device=device(A.like))
+        yield multiply(xp.broadcast_to(eye, (*A.shape[:-2], short, width)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from eckart import _checks
 from eckart._autodiff import underivable
+from eckart._door import public
 from eckart._factors import Factors, array_of
 from eckart._foreign import taken
 from eckart._mesh import across_devices
@@ -21,6 +22,7 @@ from eckart._tolerance import checked as checked_rules
 _ACCURACY = 1e-6
 
 
+@public
 @across_devices
 def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any = None) -> Array:
     """Numerical rank: the number of singular values that are not rounding noise.
@@ -68,6 +70,7 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     return count(S, checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape)))
 
 
+@public
 @across_devices
 def stable_rank(A: Array | Factors | Operator, /) -> Array:
     """Stable rank: squared Frobenius norm over squared spectral norm.
@@ -116,6 +119,7 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
     return cast(total, real_dtype(array_of(A)))
 
 
+@public
 @across_devices
 def effective_rank(A: Array | Factors | Operator, /) -> Array:
     """Effective rank: exponential of the entropy of the normalized singular values.

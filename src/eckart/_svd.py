@@ -9,6 +9,7 @@ from eckart import _checks
 from eckart._autodiff import constant, deferred, is_differentiated, represented, underivable
 from eckart._choice import choice, prefers_gram
 from eckart._derivative import Kept, Known, Parts
+from eckart._door import public
 from eckart._factors import SVD, Factors, LowRank, array_of, parts_of
 from eckart._foreign import taken
 from eckart._goal import is_resolved
@@ -46,6 +47,7 @@ _FORMED = 2**27
 _READ = 2**23
 
 
+@public
 @across_devices
 def truncated_svd(
     A: Array | Factors | Operator,
@@ -187,6 +189,7 @@ def truncated_svd(
     return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
 
 
+@public
 @across_devices
 def factorize(
     A: Array | Factors | Operator,
@@ -254,6 +257,7 @@ def factorize(
     return LowRank(cast(B, A.dtype), cast(C, A.dtype))
 
 
+@public
 @across_devices
 def singular_values(A: Array | Factors | Operator, /) -> Array:
     """All singular values of a matrix.
@@ -422,11 +426,11 @@ def _decompose_chunks(A: Array, rules: Rules, method: str, accuracy: float, seed
     return found._replace(U=_dask.chunked(found.U, A))
 
 
-def whole(A: Array | Operator) -> Array:
+def whole(A: Array | Operator, name: str = "A") -> Array:
     """A matrix that is not in memory entry by entry, formed if that is not too much."""
     if math.prod(A.shape) > _FORMED:
         refuse = _checks.refuse_whole if isinstance(A, Operator) else _checks.refuse_reading
-        refuse(tuple(A.shape), _FORMED)
+        refuse(name, tuple(A.shape), _FORMED)
     return formed(underivable(A)) if isinstance(A, Operator) else working(A.compute())
 
 

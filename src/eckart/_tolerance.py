@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
+from eckart._door import public
 from eckart._linalg import exponent_range, normalizing_root, root
 from eckart._namespace import (
     Array,
@@ -170,6 +171,7 @@ def _first(S: Array) -> Array:
     return xp.zeros((*S.shape[:-1], 1), dtype=S.dtype, device=device(S))
 
 
+@public
 def select_rank(
     S: Array, /, *, rank: Any = None, rtol: Any = None, atol: Any = None, error: Any = None
 ) -> Array:
@@ -229,6 +231,7 @@ def select_rank(
     return count(values, rules)
 
 
+@public
 def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: bool = False) -> Array:
     """Smallest error that any matrix of a given rank can have, from the singular values.
 
@@ -292,6 +295,7 @@ def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: boo
     return cast(errors, S.dtype)
 
 
+@public
 def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
     """Singular value below which a noisy matrix is better off without: an `atol`.
 

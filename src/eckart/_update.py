@@ -9,7 +9,9 @@ import numpy as np
 from eckart import _checks
 from eckart._autodiff import constant, is_differentiated, represented
 from eckart._derivative import Kept
+from eckart._door import public
 from eckart._factors import SVD, Factors, array_of, checked, dtypes, in_memory, pair
+from eckart._foreign import taken
 from eckart._linalg import matmul, qr, svd
 from eckart._mesh import across_devices
 from eckart._namespace import (
@@ -27,6 +29,8 @@ from eckart._namespace import (
     real_dtype,
     working,
 )
+from eckart._operator import Operator
+from eckart._svd import whole
 from eckart._thin import balanced
 from eckart._tolerance import length
 from eckart._triplets import oriented
@@ -59,9 +63,10 @@ class Update(NamedTuple):
     loss: Array
 
 
+@public
 @across_devices
 def update(
-    factors: Factors, new: Array | Factors, /, rank: int | None = None, *, axis: int = -2
+    factors: Factors, new: Array | Factors | Operator, /, rank: int | None = None, *, axis: int = -2
 ) -> Update:
     """Append rows or columns to a truncated SVD, or another one to it, and truncate again.
 
@@ -72,9 +77,9 @@ def update(
     ----------
     factors : SVD or LowRank
         Factors of a matrix or a stack, shape (..., m, n).
-    new : array, or SVD, or LowRank
+    new : array, or SVD, LowRank, Operator, or sparse matrix
         What goes below it, shape (..., p, n), or to the right of it, shape (..., m, p). Stacks
-        broadcast.
+        broadcast. Operators and sparse matrices are formed.
     rank : int, optional
         Keep this many triplets, by default as many as `factors` have; fewer where the shapes allow
         no more, so that a stream may name the same rank from its first batch on.
@@ -167,9 +172,9 @@ def update(
     >>> f"{lost:.4f} {error:.4f} {best:.4f}"
     '7.5096 7.5096 7.4870'
     """
-    factors, new = _validated(factors, new, axis)
+    factors, new, given = _validated(factors, new, axis)
     width = factors.rank if rank is None else _checks.most("rank", rank)
-    pairs, dtype = _pairs(factors, new, axis)
+    pairs, dtype = _pairs(factors, new, given, axis)
     found = _stacked_svd([(constant(B), constant(A)) for B, A in pairs])
     width = min(width, found.S.shape[-1])
     _look(factors, new, found.S, FORMATS[dtype_name(dtype)].largest)
@@ -187,27 +192,25 @@ def update(
     return Update(SVD(U, cast(S, real_dtype(U)), cast(Vh, dtype)), length(values[..., width:]))
 
 
-def _validated(factors: Any, new: Any, axis: Any) -> tuple[Factors, Array | Factors]:
-    """Both, in memory."""
+def _validated(factors: Any, new: Any, axis: Any) -> tuple[Factors, Array | Factors, list[DType]]:
+    """Both, in memory, and the dtypes that they came in."""
     checked("factors", factors)
-    if isinstance(new, Factors):
-        checked("new", new)
+    new = taken("new", new)
     _checks.arrays(factors=factors[0], new=array_of(new))
-    if not isinstance(new, Factors):
-        _checks.matrix("new", new)
     _checks.one_of("axis", _checks.integer("axis", axis), (-2, -1))
     _checks.beside("new", new.shape, "factors", factors.shape, axis)
-    if isinstance(new, Factors):
-        return in_memory(factors), in_memory(new)
-    return in_memory(factors), new.compute() if is_dask(new) else new
+    given = [factors.dtype, new.dtype]
+    if isinstance(new, Operator):
+        new = whole(new, "new")
+    return in_memory(factors), new.compute() if is_dask(new) else new, given
 
 
-def _pairs(factors: Factors, new: Array | Factors, axis: int) -> tuple[list[Pair], DType]:
+def _pairs(
+    factors: Factors, new: Array | Factors, given: list[DType], axis: int
+) -> tuple[list[Pair], DType]:
     """Two factors of each, of one dtype and one stack shape; the dtype to return."""
     xp = namespace(factors[0])
     pairs = [_factored(factors, axis), _factored(new, axis)]
-    ends = [(A[0], A[-1]) if isinstance(A, Factors) else (A,) for A in (factors, new)]
-    given = [part.dtype for both in ends for part in both]
     computed, returned = dtypes(xp, [part for both in pairs for part in both], given)
     stack = np.broadcast_shapes(factors.shape[:-2], new.shape[:-2])
 

@@ -1,0 +1,90 @@
+"""What every public function does with its arguments and its results, whatever it computes."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numpy as np
+
+from eckart._namespace import contiguous, is_array, is_dask, is_torch, native
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def public(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a function be called from outside.
+
+    Arguments come in the byte order of the machine and without empty chunks. NumPy's warnings about
+    numbers do not leave the function: what is not finite is refused in a sentence, or is the
+    result. Results have their entries in row-major order, in the byte order of the first argument.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> R:
+        order = _byte_order(args[0]) if args else "="
+        args = tuple(_admitted(value) for value in args)
+        kwargs = {name: _admitted(value) for name, value in kwargs.items()}
+        with _without_warnings([*args, *kwargs.values()]):
+            result: R = _settled(function(*args, **kwargs), order)
+        return result
+
+    return cast(Callable[P, R], wrapped)
+
+
+def _admitted(value: Any) -> Any:
+    """An argument, or the parts of factors, as everything inside expects it."""
+    if _is_record(value):
+        parts = [_admitted(part) for part in value]
+        same = all(new is old for new, old in zip(parts, value, strict=True))
+        return value if same else type(value)(*parts)
+    if isinstance(value, np.ndarray):
+        return native(value)
+    if is_dask(value):
+        return _without_empty_chunks(native(value))
+    return value
+
+
+def _without_empty_chunks(A: Any) -> Any:
+    """A Dask array whose chunks all have entries, unless it has none itself.
+
+    A filter leaves chunks without rows, which some reductions of Dask refuse.
+    """
+    if any(math.isnan(length) for lengths in A.chunks for length in lengths):
+        return A
+    full = tuple(tuple(filter(None, lengths)) or (0,) for lengths in A.chunks)
+    return A if full == A.chunks else A.rechunk(full)
+
+
+def _without_warnings(values: list[Any]) -> AbstractContextManager[Any]:
+    """NumPy's warnings about numbers off; PyTorch has none, and its compiler cannot do that."""
+    likes = [getattr(value[0] if _is_record(value) else value, "like", value) for value in values]
+    if any(is_torch(like[0] if _is_record(like) else like) for like in likes):
+        return nullcontext()
+    return np.errstate(all="ignore")
+
+
+def _byte_order(value: Any) -> str:
+    """How NumPy calls the byte order of a matrix, ``"="`` if it is that of the machine."""
+    dtype = getattr(value, "dtype", None)
+    return "=" if getattr(dtype, "isnative", True) else dtype.byteorder
+
+
+def _settled(value: Any, order: str) -> Any:
+    """A result, or each part of one, in row-major order and a byte order."""
+    if _is_record(value):
+        return type(value)(*[_settled(part, order) for part in value])
+    if not is_array(value):
+        return value
+    if order != "=" and value.dtype.kind in "fc":
+        value = value.astype(value.dtype.newbyteorder(order))
+    return contiguous(value)
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a value is a named tuple, as factors and most results are."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
