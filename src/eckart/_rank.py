@@ -13,7 +13,7 @@ from eckart._foreign import taken
 from eckart._mesh import across_devices
 from eckart._namespace import Array, cast, concrete_int, namespace, real_dtype, widest
 from eckart._operator import Operator, energy, scaled
-from eckart._svd import spectrum, truncated_svd
+from eckart._svd import scaled_spectrum, truncated_svd
 from eckart._tolerance import Rules, count, normalised, unit
 from eckart._tolerance import checked as checked_rules
 
@@ -65,9 +65,15 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     2
     """
     A = taken("A", A)
-    S = spectrum(A, counted=True)
+    S, powers = scaled_spectrum(A, counted=True)
     rules = Rules(None, rtol, atol)
-    return count(S, checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape)))
+    rules = checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape))
+    if rules.atol is not None:
+        atol = rules.atol if isinstance(rules.atol, float) else cast(rules.atol, S.dtype)
+        for power in powers:
+            atol = atol * power[..., 0]
+        rules = rules._replace(atol=atol)
+    return count(S, rules)
 
 
 @public
@@ -113,7 +119,7 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
         S = widest(truncated_svd(operator, 1, accuracy=_ACCURACY).S)
         squares = xp.where(known, energy(operator), math.nan)
     else:
-        S, _ = normalised(spectrum(A))
+        S, _ = normalised(scaled_spectrum(A)[0])
         squares = namespace(S).sum(S * S, axis=-1)
     total = squares / unit(S)[..., 0] ** 2
     return cast(total, real_dtype(array_of(A)))
@@ -158,9 +164,8 @@ def effective_rank(A: Array | Factors | Operator, /) -> Array:
     4.0
     """
     A = taken("A", A)
-    S = spectrum(A)
+    S, _ = normalised(scaled_spectrum(A)[0])
     xp = namespace(S)
-    S, _ = normalised(S)
     total = xp.sum(S, axis=-1)
     zero = total == 0
     p = S / xp.where(zero, xp.ones_like(total), total)[..., None]

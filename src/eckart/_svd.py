@@ -15,7 +15,7 @@ from eckart._foreign import taken
 from eckart._goal import is_resolved
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
-from eckart._linalg import svd, svdvals
+from eckart._linalg import normalizing_power, svd, svdvals
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
@@ -298,21 +298,41 @@ def singular_values(A: Array | Factors | Operator, /) -> Array:
     return cast(spectrum(A, fitting=True), real_dtype(array_of(A)))
 
 
-def spectrum(
-    A: Array | Factors | Operator, *, name: str = "A", fitting: bool = False, counted: bool = False
-) -> Array:
-    """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked.
+def spectrum(A: Array | Factors | Operator, *, name: str = "A", fitting: bool = False) -> Array:
+    """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked."""
+    if is_dask(array_of(A)) and math.prod(A.shape) > _READ and len(A.shape) == 2:
+        S = _values_of_chunks(A)
+    else:
+        S = _values(_in_hand(A))
+    _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf, name)
+    return S
+
+
+def scaled_spectrum(
+    A: Array | Factors | Operator, *, counted: bool = False
+) -> tuple[Array, list[Array]]:
+    """Singular values times powers of two, so that none is too large, and these, shape (..., 1).
 
     What is only `counted` needs no derivative.
     """
     if is_dask(array_of(A)) and math.prod(A.shape) > _READ and len(A.shape) == 2:
-        S = _values_of_chunks(A)
-    else:
-        outside = isinstance(A, Operator) or is_dask(array_of(A))
-        given = (whole(A),) if outside else parts_of(A)
-        parts = tuple(map(constant, given)) if counted else given
-        S = deferred(_all_values, _all_values_differentiable, parts, ())
-    _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf, name)
+        return spectrum(A), []
+    given = _in_hand(A)
+    parts = tuple(map(constant, given)) if counted else given
+    powers = [normalizing_power(constant(part)) for part in parts]
+    S = _values(tuple(part * power for part, power in zip(parts, powers, strict=True)))
+    _look(A, S, None, math.inf)
+    return S, [power[..., 0] for power in powers]
+
+
+def _in_hand(A: Array | Factors | Operator) -> Parts:
+    """A matrix, or its two factors, in memory."""
+    outside = isinstance(A, Operator) or is_dask(array_of(A))
+    return (whole(A),) if outside else parts_of(A)
+
+
+def _values(parts: Parts) -> Array:
+    S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
     return S
 
 

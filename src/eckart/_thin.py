@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eckart._linalg import matmul, modulus, qr, root, svd, svdvals
+from eckart._linalg import matmul, modulus, normalized, qr, root, svd, svdvals
 from eckart._namespace import Array, adjoint, device, namespace
 
 
@@ -15,24 +15,35 @@ def thin_svd(B: Array, A: Array, rank: int) -> tuple[Array, Array, Array]:
     if missing > 0:
         A = adjoint(_widened(adjoint(A), missing))
         B = _widened(B, missing)
-    Q_left, core, Q_right = _core(B, A)
+    Q_left, core, Q_right, powers = _core(B, A)
     U, S, Vh = svd(core)
-    return matmul(Q_left, U), S, matmul(Vh, adjoint(Q_right))
+    return matmul(Q_left, U), unscaled(S, *powers), matmul(Vh, adjoint(Q_right))
 
 
 def thin_svdvals(B: Array, A: Array, k: int) -> Array:
     """The `k` largest singular values of ``B @ A``, zeros where it cannot have as many."""
-    _, core, _ = _core(B, A)
-    S = svdvals(core)
+    _, core, _, powers = _core(B, A)
+    S = unscaled(svdvals(core), *powers)
     return _widened(S, k - S.shape[-1]) if k > S.shape[-1] else S
 
 
-def _core(B: Array, A: Array) -> tuple[Array, Array, Array]:
-    """``Q_left``, ``core`` and ``Q_right`` with ``B @ A = Q_left @ core @ Q_right^H``."""
+def _core(B: Array, A: Array) -> tuple[Array, Array, Array, tuple[Array, Array]]:
+    """``Q_left``, ``core``, ``Q_right`` and two powers of two, by which ``core`` is too large.
+
+    ``B @ A = Q_left @ core @ Q_right^H`` divided by both powers, which leave it room.
+    """
     left, right = balanced(B, A)
+    left, one = normalized(left)
+    right, other = normalized(right)
     Q_left, R_left = qr(left)
     Q_right, R_right = qr(adjoint(right))
-    return Q_left, matmul(R_left, adjoint(R_right)), Q_right
+    return Q_left, matmul(R_left, adjoint(R_right)), Q_right, (one, other)
+
+
+def unscaled(S: Array, one: Array, other: Array) -> Array:
+    """Singular values without the two powers of two, (..., 1, 1), that their factors have."""
+    xp = namespace(S)
+    return S / xp.maximum(one, other)[..., 0] / xp.minimum(one, other)[..., 0]
 
 
 def balanced(B: Array, A: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from eckart._derivative import Kept
 from eckart._door import public
 from eckart._factors import SVD, Factors, array_of, checked, dtypes, in_memory, pair
 from eckart._foreign import taken
-from eckart._linalg import matmul, qr, svd
+from eckart._linalg import matmul, normalized, normalizing_power, qr, svd
 from eckart._mesh import across_devices
 from eckart._namespace import (
     FORMATS,
@@ -31,7 +31,7 @@ from eckart._namespace import (
 )
 from eckart._operator import Operator
 from eckart._svd import whole
-from eckart._thin import balanced
+from eckart._thin import balanced, unscaled
 from eckart._tolerance import length
 from eckart._triplets import oriented
 
@@ -241,13 +241,16 @@ def _stacked_svd(pairs: list[Pair]) -> Kept:
     """
     pairs = [balanced(*both) for both in pairs]
     xp = namespace(pairs[0][0])
-    Q, R = qr(adjoint(xp.concat([A for _, A in pairs], axis=-2)))
-    lefts = [qr(B) for B, _ in pairs]
+    right, one = normalized(xp.concat([A for _, A in pairs], axis=-2))
+    other = xp.minimum(*(normalizing_power(B) for B, _ in pairs))
+    Q, R = qr(adjoint(right))
+    lefts = [qr(B * other) for B, _ in pairs]
     rights = _cut(adjoint(R), [A.shape[-2] for _, A in pairs])
     core = [matmul(left, right) for (_, left), right in zip(lefts, rights, strict=True)]
     U, S, Vh = svd(xp.concat(core, axis=-2))
     rows = _cut(U, [basis.shape[-1] for basis, _ in lefts])
     vectors = [matmul(basis, part) for (basis, _), part in zip(lefts, rows, strict=True)]
+    S = unscaled(S, one, other)
     return Kept(xp.concat(vectors, axis=-2), S, matmul(Vh, adjoint(Q)))
 
 
