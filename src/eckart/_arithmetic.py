@@ -53,7 +53,8 @@ def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator
     Parameters
     ----------
     *terms : LowRank, SVD, Operator, array, or sparse matrix
-        Matrices of one shape, for example several LoRA adapters of one layer. Stacks broadcast.
+        Matrices of one shape, for example several LoRA adapters of one layer. Stacks broadcast. A
+        product with the sum reads a Dask array among them once.
     weights : sequence of float, optional
         One number or array of shape (...) a term; ones if left out.
 
@@ -311,9 +312,8 @@ def inner(one: Array | Factors | Operator, other: Array | Factors | Operator, /)
     """
     named = {"one": taken("one", one), "other": taken("other", other)}
     if all(isinstance(A, Factors) for A in named.values()):
-        xp, (first, second), returned = paired(named)
-        B_1, A_1 = balanced(*first)
-        B_2, A_2 = balanced(*second)
+        xp, pairs, returned = paired(named)
+        (B_1, A_1), (B_2, A_2) = (balanced(*both) for both in pairs)
         left, right = matmul(adjoint(B_1), B_2), matmul(A_1, adjoint(A_2))
         return cast(xp.sum(left * conjugate(right), axis=(-2, -1)), returned)
     likes = [array_of(A) for A in named.values()]

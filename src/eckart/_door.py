@@ -70,8 +70,8 @@ def _without_warnings(values: list[Any]) -> AbstractContextManager[Any]:
 
 def _byte_order(value: Any) -> str:
     """How NumPy calls the byte order of a matrix, ``"="`` if it is that of the machine."""
-    dtype = getattr(value, "dtype", None)
-    return "=" if getattr(dtype, "isnative", True) else dtype.byteorder
+    dtype: Any = getattr(value, "dtype", None)
+    return "=" if getattr(dtype, "isnative", True) else str(dtype.byteorder)
 
 
 def _settled(value: Any, order: str) -> Any:
