@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 
 from eckart import _checks, _derivative
 from eckart._derivative import Frame, Kept, Known, Parts, Solver
@@ -14,8 +16,32 @@ from eckart._namespace import Array, conjugate
 
 
 def constant(array: Array) -> Array:
-    """`array` without a derivative."""
-    return jax.lax.stop_gradient(array)
+    """`array` without a derivative; of JAX, where JAX was given one of NumPy."""
+    return jnp.asarray(jax.lax.stop_gradient(array))
+
+
+def _mapped(results: Any, arguments: Any) -> Any:
+    """`results`, over which ``vmap`` maps if it maps over any of the arguments, on their first axis.
+
+    What a rule returns for the function itself must be mapped as the results of that function are:
+    within a ``jit``, a ``scan`` or the like, JAX takes this for granted.
+    """
+    corners = (leaf[(slice(1),) * leaf.ndim] for leaf in jax.tree.leaves(arguments))
+    told = functools.reduce(operator.or_, (jnp.any(corner == 0) for corner in corners))
+    return jax.tree.map(lambda result: jnp.where(told, result, result), results)
+
+
+def _rule(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule that gets arrays of JAX, and whose results are mapped as those of its function are."""
+
+    @functools.wraps(rule)
+    def wrapped(*given: Any) -> Any:
+        *static, primals, tangents = given
+        # Outside of ``jit``, JAX hands on arrays of NumPy that it was given.
+        primals, tangents = jax.tree.map(jnp.asarray, (primals, tangents))
+        return _mapped(rule(*static, primals, tangents), primals)
+
+    return wrapped
 
 
 @jax.custom_jvp
@@ -32,10 +58,11 @@ def _underivable_jvp(primals: Any, tangents: Any) -> NoReturn:
 @jax.custom_jvp
 def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Frame:
     """The frame, given as a constant, as a function of the parts."""
-    return frame
+    return _mapped(frame, (parts, frame, dropped, spare))
 
 
 @framed.defjvp
+@_rule
 def _framed_jvp(primals: Any, tangents: Any) -> tuple[Frame, Frame]:
     parts, constants, *known = primals
     frame = framed(*primals)  # as a function again, for derivatives of this derivative
@@ -68,10 +95,11 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 @jax.custom_jvp
 def turned(core: Array, S: Array) -> Kept:
     """The SVD of a diagonal core, with its values as constants, as a function of the core."""
-    return _derivative.unturned(core, S)
+    return _mapped(_derivative.unturned(core, S), (core, S))
 
 
 @turned.defjvp
+@_rule
 def _turned_jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
     turn = turned(*primals)
     return turn, _derivative.turn_tangent(tangents[0], turn, primals[1])
@@ -82,10 +110,11 @@ def deferred(
     plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
 ) -> Any:
     """`plain` of the parts and the constants, `differentiable` of them under differentiation."""
-    return plain(parts, constants)
+    return _mapped(plain(parts, constants), (parts, constants))
 
 
 @deferred.defjvp
+@_rule
 def _deferred_jvp(plain: Any, differentiable: Any, primals: Any, tangents: Any) -> Any:
     parts, constants = primals
     return jax.jvp(lambda parts: differentiable(parts, constants), (parts,), (tangents[0],))
