@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from eckart import _checks, _derivative
 from eckart._derivative import Frame, Kept, Known, Parts, Solver
@@ -22,8 +22,7 @@ def underivable(array: Array) -> Array:
     """`array`, with respect to which there is no derivative."""
     backward = array.requires_grad and torch.is_grad_enabled()
     if backward or (
-        torch.autograd.forward_ad._current_level >= 0
-        and torch.autograd.forward_ad.unpack_dual(array).tangent is not None
+        forward_ad._current_level >= 0 and forward_ad.unpack_dual(array).tangent is not None
     ):
         _checks.refuse_derivative()
     return array.detach()
@@ -46,6 +45,24 @@ def deferred(
 ) -> Any:
     """`differentiable` of the parts and the constants: one was asked for, or may have been."""
     return differentiable(parts, constants)
+
+
+def _seen_by_outer_levels(rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward rule, of the saved tensors and the directions, with derivatives of its own.
+
+    PyTorch stops forward differentiation while it calls a rule, at the outer levels of nested
+    transformations too: their derivatives would be zero.
+    """
+
+    def jvp(ctx: Any, *directions: Any) -> Any:
+        tensors = (
+            None if tensor is None else forward_ad.unpack_dual(tensor).primal
+            for tensor in ctx.saved_tensors
+        )
+        with forward_ad._set_fwd_grad_enabled(True):
+            return rule(list(tensors), *directions)
+
+    return jvp
 
 
 class _Stackable(Function):
@@ -93,8 +110,9 @@ class _ForwardFrame(_Frame):
     """Forward differentiation too, which ``torch.compile`` does not trace."""
 
     @staticmethod
-    def jvp(ctx: Any, *directions: Any) -> Any:
-        parts, frame, *known = _sorted(ctx.saved_tensors)
+    @_seen_by_outer_levels
+    def jvp(tensors: Any, *directions: Any) -> Any:
+        parts, frame, *known = _sorted(tensors)
         given = zip(directions[9:], parts, strict=True)
         along = tuple(torch.zeros_like(part) if d is None else d for d, part in given)
         constants, frame = frame, framed(parts, frame, *known)
@@ -149,8 +167,9 @@ class _Solution(_Stackable):
         return E, F, *shares[:3], *(None,) * 6, *shares[3:]
 
     @staticmethod
-    def jvp(ctx: Any, E: Array, F: Array, *directions: Any) -> Any:
-        x, z, *tensors = ctx.saved_tensors
+    @_seen_by_outer_levels
+    def jvp(tensors: Any, E: Array, F: Array, *directions: Any) -> Any:
+        x, z, *tensors = tensors
         parts, frame, *known = _sorted(tensors)
         held = (*frame, *parts)
         moved = zip((*directions[:3], *directions[9:]), held, strict=True)
@@ -186,6 +205,7 @@ class _ForwardTurn(_Turn):
     """Forward differentiation too, which ``torch.compile`` does not trace."""
 
     @staticmethod
-    def jvp(ctx: Any, direction: Any, *_: Any) -> Any:
-        core, S = ctx.saved_tensors
+    @_seen_by_outer_levels
+    def jvp(tensors: Any, direction: Any, *_: Any) -> Any:
+        core, S = tensors
         return tuple(_derivative.turn_tangent(direction, turned(core, S), S))
