@@ -8,7 +8,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from eckart._derivative import Kept, Known, Parts, split_core, values
+from eckart._derivative import Kept, Known, Parts, normal, split_core, values
 from eckart._derivative import framed as frame_of
 from eckart._linalg import matmul, root
 from eckart._namespace import (
@@ -91,17 +91,23 @@ def deferred(
 
 def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:
     """The factors as functions of the parts."""
-    kept, dropped, spare = constants
     module = _registry(parts)
     assert module is not None
-    frame = frame_of(kept)
+    parts, (kept, dropped, spare), power = normal(parts, constants)
+    frame = frame_of(kept, power)
     S = values(frame)
     frame = module.framed(parts, frame, dropped, spare)
     if split is None:
         left, S, right = module.turned(frame.core, S)
     else:
         left, right = split_core(frame.core, S, split)
-    return matmul(frame.U, left), S, matmul(right, frame.Vh)
+    scale = root(power) if split == "balanced" else power
+    left, right = matmul(frame.U, left), matmul(right, frame.Vh)
+    return (
+        left / scale if split in ("left", "balanced") else left,
+        S / power[..., 0],
+        right / scale if split in ("right", "balanced") else right,
+    )
 
 
 def _scaled(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:

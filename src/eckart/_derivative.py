@@ -20,8 +20,9 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from eckart import _checks
 from eckart._conjugate_gradients import Loop, conjugate_gradients, repeated
@@ -35,7 +36,7 @@ from eckart._namespace import (
     is_complex,
     namespace,
 )
-from eckart._operator import dense, product
+from eckart._operator import product, stored
 
 # A matrix: itself, or two factors of it.
 Parts: TypeAlias = tuple[Array, ...]
@@ -67,18 +68,47 @@ class Frame(NamedTuple):
     Vh: Array  # (..., r, n)
 
 
-def framed(kept: Kept) -> Frame:
-    """The frame of the triplets themselves.
+def normal(parts: Parts, constants: Any) -> tuple[Parts, Any, Array]:
+    """The matrix and its triplets, of a norm near one, and the power of two in between.
+
+    All derivatives are those of this matrix: further ones have products of several singular values
+    and of their reciprocals. The root of the power is one of two, too.
+    """
+    unit = _largest(constants[0].S)[..., None]
+    xp = namespace(unit)
+    power = xp.ones_like(unit)
+    exponent = math.frexp(format_of(unit).largest)[1]
+    while exponent > 16:
+        exponent //= 2
+        step = 2.0**exponent
+        small, large = (unit > 0) & (unit * power <= 1 / step), unit * power >= step
+        power = xp.where(small, power * step, xp.where(large, power * (1 / step), power))
+    share = power if len(parts) == 1 else root(power)
+
+    def scaled(known: Known | None) -> Kept | None:
+        return None if known is None else Kept(known[0], known[1] * power[..., 0], known[2])
+
+    return tuple(part * share for part in parts), tuple(map(scaled, constants)), power
+
+
+def framed(kept: Kept, power: Array) -> Frame:
+    """The frame of the triplets themselves, which are those of a matrix times `power`.
 
     A value of zero that is kept counts as far below rounding instead: the vectors that `x` adds
-    have no bounds there, but the product with the core is what it should be.
+    have no bounds there, but the product with the core is what it should be. Only where the matrix
+    is so small that they would overflow it stays zero, and has no derivative.
     """
     U, S, Vh = kept
     xp = namespace(U)
+    eps, largest = format_of(S)
     present = xp.any(U != 0, axis=-2)
-    tiny = format_of(S).eps ** 2 * _largest(S)
-    tiny = xp.where(tiny * format_of(S).largest > 8, tiny, 0.0)
-    return Frame(U, diagonal(xp.where(present & (S == 0), tiny, S), U), Vh)
+    unit, power = _largest(S), power[..., 0]
+    unit = xp.where(unit > 0, unit, 1.0)
+    # Directions times the reciprocal of one, and gradients times the other, need room.
+    room, floor = largest ** (-13 / 16) * power, largest ** (-15 / 16) * power
+    tiny = xp.maximum(eps**2 * unit, xp.minimum(room, eps / 64 * unit))
+    tiny = xp.where(tiny >= floor, tiny, 0.0)
+    return Frame(U, diagonal(xp.where(present & (S <= 8 / largest), tiny, S), U), Vh)
 
 
 def values(frame: Frame) -> Array:
@@ -135,15 +165,17 @@ def frame_cotangent(parts: Parts, given: Frame, frame: Frame, known: Frame, solv
 
 
 def _trust(frame: Frame, known: Frame) -> Array:
-    """Ones, whose derivative is NaN for values of zero that are kept.
+    """Ones, whose derivative is NaN for values of zero that are kept, or NaN.
 
-    What their vectors gain from outside has no bounds, and no second derivative.
+    What their vectors gain from outside has no bounds, and no second derivative; where the core has
+    nothing in their place, no first one.
     """
     xp = namespace(known.U)
     S = values(known)
     present = xp.any(known.U != 0, axis=-2)
     zero = present & (S <= _TIE * format_of(S).eps * _largest(S))
-    return 1.0 + _undifferentiable(values(frame) - S, zero)[..., None, :]
+    one = xp.where(present & (S == 0), math.nan, xp.ones_like(S))
+    return (one + _undifferentiable(values(frame) - S, zero))[..., None, :]
 
 
 def _undifferentiable(difference: Array, where: Array) -> Array:
@@ -213,11 +245,8 @@ def _by_products(
     parts: Parts, frame: Frame, spare: Known | None, e: Array, f: Array, loop: Loop
 ) -> tuple[Array, Array]:
     U, S, V = frame.U, values(frame), adjoint(frame.Vh)
-    if len(parts) == 1:
-        operator, power = dense(*parts)
-        inverse = _reciprocal(S * power[..., 0])[..., None, :]
-    else:
-        operator, inverse = product(*parts), _reciprocal(S)[..., None, :]
+    operator = stored(*parts) if len(parts) == 1 else product(*parts)
+    inverse = _reciprocal(S)[..., None, :]
 
     def forward(Y: Array) -> Array:
         return _outside(operator.matmul(_outside(Y, V)), U) * inverse
@@ -266,24 +295,37 @@ def turn_tangent(direction: Array, turn: Kept, S: Array) -> Kept:
     the two values approach each other, although ``U S V^H`` has a derivative even where they meet.
     There no turn of orthonormal vectors can represent it. The right vectors then take the
     Hermitian part of ``M``, divided by ``s_j``, which leaves ``U S V^H``, ``S`` and ``U U^H``
-    right. A second derivative has no such way out, and is NaN.
+    right. A second derivative has no such way out, and is NaN, also of ``S``.
     """
     U, V = turn.U, adjoint(turn.Vh)
     M = matmul(adjoint(U), matmul(direction, V))
     (a, b), (c, d) = _turning(turn.S, S)
     left, right = a * M + b * adjoint(M), c * M + d * adjoint(M)
-    return Kept(matmul(U, left), values(Frame(U, M, V)), adjoint(matmul(V, right)))
+    change = values(Frame(U, M, V)) * _single(turn.S, S)
+    return Kept(matmul(U, left), change, adjoint(matmul(V, right)))
 
 
 def turn_cotangent(given: Kept, turn: Kept, S: Array) -> Array:
     """The adjoint of `turn_tangent`."""
     U, V = turn.U, adjoint(turn.Vh)
-    M = diagonal(given.S, U)
+    M = diagonal(given.S * _single(turn.S, S), U)
     sides = (U, given.U), (V, adjoint(given.Vh))
     for (W, Y), (a, b) in zip(sides, _turning(turn.S, S), strict=True):
         inside = matmul(adjoint(W), Y)
         M = M + a * inside + adjoint(b * inside)
     return matmul(U, matmul(M, adjoint(V)))
+
+
+def _single(S: Array, known: Array) -> Array:
+    """Ones, whose derivative is NaN for values that are equal.
+
+    That of a symmetric function of them also depends on its second derivatives, of which the rule
+    for the first one is told nothing.
+    """
+    xp = namespace(S)
+    tied = _tied(known[..., :, None], known[..., None, :], known)
+    equal = xp.sum(xp.astype(tied, S.dtype), axis=-2) > 1
+    return 1.0 + _undifferentiable(S - known, equal)
 
 
 def _turning(S: Array, known: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
