@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import struct
+import subprocess
+import sys
+import termios
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,32 @@ def run() -> Callable[..., Result]:
         return CliRunner().invoke(command, [str(argument) for argument in arguments])
 
     return run
+
+
+@pytest.fixture
+def terminal() -> Callable[..., tuple[int, str]]:
+    """Run Python on a terminal; its exit code and what the terminal gets, stderr among it."""
+
+    def terminal(*arguments: object, columns: int = 80, **variables: str) -> tuple[int, str]:
+        ours, its = os.openpty()
+        fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdin=its,
+            stdout=its,
+            stderr=its,
+            env=environment | {"TERM": "xterm-256color", "OMP_NUM_THREADS": "1"} | variables,
+        )
+        os.close(its)
+        pieces = []
+        with process, suppress(OSError):  # the end of what a terminal gets is an error
+            while piece := os.read(ours, 2**16):
+                pieces.append(piece)
+        os.close(ours)
+        return process.returncode, b"".join(pieces).decode().replace("\r\n", "\n")
+
+    return terminal
 
 
 @pytest.fixture

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pickle
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import numpy as np
 import pytest
 
 from eckart.cli import files
+from eckart.cli.refusal import Refusal
 
 pytestmark = pytest.mark.numpy_only
 
@@ -222,8 +226,133 @@ def test_a_pattern_without_a_match_is_refused(npz, refused):
     assert "got 'decoder*'. The first of its 5 is 'conv'." in sentence
 
 
-def test_a_npy_is_mapped_not_read(tmp_path):
-    """A file larger than the memory can be opened."""
-    np.save(tmp_path / "w.npy", np.eye(3))
-    with files.tensors_in(tmp_path / "w.npy") as (tensor,):
-        assert isinstance(tensor.load().base, np.memmap)
+CHANGES = {
+    "cut short": lambda path: os.truncate(path, 200),
+    "emptied": lambda path: os.truncate(path, 0),
+    "longer": lambda path: os.truncate(path, path.stat().st_size + 1),
+    "written again": lambda path: os.utime(path, ns=(0, 0)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("suffix", ["npy", "npz", "safetensors"])
+def test_a_file_that_changes_while_it_is_read_is_refused(suffix, change, tmp_path, low_rank):
+    """A training job may write it again; a file that is mapped would end the process."""
+    path = tmp_path / f"w.{suffix}"
+    with path.open("wb") as stream:
+        if suffix == "npy":
+            np.save(stream, low_rank)
+        else:
+            files.FORMATS[f".{suffix}"].write(stream, {"w": low_rank})
+    with files.tensors_in(path) as (tensor,):
+        np.testing.assert_array_equal(tensor.load(), low_rank)
+        CHANGES[change](path)
+        with pytest.raises(Refusal, match="must stay as it is while it is read, but it changed"):
+            tensor.load()
+
+
+def test_a_file_that_is_replaced_is_read_as_it_was(tmp_path):
+    """Who renames a complete file over it changes nothing for those who have it open."""
+    path, other = tmp_path / "w.npy", tmp_path / "other.npy"
+    np.save(path, np.eye(3))
+    np.save(other, np.ones((3, 3)))
+    with files.tensors_in(path) as (tensor,):
+        other.replace(path)
+        np.testing.assert_array_equal(tensor.load(), np.eye(3))
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_a_npy_of_every_version_is_read(version, tmp_path, low_rank, measured):
+    """The version says how the header is encoded, and nothing of the values."""
+    with (tmp_path / "w.npy").open("wb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        np.lib.format.write_array(stream, low_rank, version=version)
+    assert measured(tmp_path / "w.npy")["w"]["rank"] == 3
+
+
+def test_a_npy_of_python_2_is_read(tmp_path, measured):
+    """Its long integers end with an L."""
+    header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (2L, 2L), }"
+    length = struct.pack("<H", len(header))
+    content = b"\x93NUMPY\x01\x00" + length + header + np.eye(2).tobytes()
+    (tmp_path / "w.npy").write_bytes(content)
+    assert measured(tmp_path / "w.npy")["w"]["rank"] == 2
+
+
+@pytest.mark.parametrize("code", ["F8_E4M3", "F8_E8M0", "F4", "F6_E2M3", "Q3"])
+def test_a_tensor_of_a_dtype_that_numpy_lacks_is_skipped(code, safetensors, run):
+    """Those beside it are measured, whatever a byte of it may mean."""
+    good = np.eye(2, dtype=np.float32).tobytes()
+    one, odd = ("F32", [2, 2], good), (code, [3, 5], b"\0" * 8)
+    path = safetensors(a=one, b=odd, c=one)
+    result = run("inspect", path, "--json")
+    assert result.exit_code == 0
+    assert result.stderr == f"Skipped 1 of 3 tensors: 1 of dtype {code}.\n"
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 12]}},
+        {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [4, 20]}},
+        {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16, 0]}},
+        {"w": {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}},
+        {"w": {"dtype": "F32", "shape": [2.0, 2], "data_offsets": [0, 16]}},
+        {"w": {"dtype": "F32", "shape": [2, 2], "data_offsets": ["0", 16]}},
+        {"w": {"dtype": ["F32"], "shape": [2, 2], "data_offsets": [0, 16]}},
+        {"w": {"dtype": "F32", "shape": [2, 2]}},
+        {"w": {}},
+        {"w": [0]},
+        {"\ud800": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}},
+        {"__metadata__": {"a": 1}},
+        {"__metadata__": {"a": "\udfff"}},
+        [],
+    ],
+)
+def test_a_safetensors_header_that_is_none_is_refused(entries, tmp_path, refused):
+    """Each tensor lies where the one before ends, as its shape and dtype say."""
+    text = json.dumps(entries).encode()
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"\0" * 16)
+    assert "must be" in refused("inspect", path)
+
+
+def test_names_with_very_long_numbers_are_sorted(tmp_path, measured):
+    """Python would convert none of more than 4300 digits."""
+    names = ["w.9", "w.10", "w." + "9" * 5000, "w.1" + "0" * 5000]
+    np.savez(tmp_path / "w.npz", **{name: np.eye(2) for name in names[::-1]})
+    assert list(measured(tmp_path / "w.npz")) == names
+
+
+def test_an_encrypted_member_is_no_broken_one(tmp_path, refused):
+    """To download it again would not help."""
+    np.savez(tmp_path / "w.npz", w=np.eye(2))
+    content = bytearray((tmp_path / "w.npz").read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] = 1
+    (tmp_path / "w.npz").write_bytes(content)
+    assert "is encrypted. Unpack it with its password" in refused("inspect", tmp_path / "w.npz")
+
+
+def test_a_loop_of_links_is_a_wrong_path(tmp_path, refused):
+    """The sentence says what the system says of it."""
+    path = tmp_path / "w.npy"
+    path.symlink_to(path)
+    assert "Too many levels of symbolic links. Check the path." in refused("inspect", path)
+
+
+def test_a_pipe_is_refused_unread(tmp_path, refused):
+    """To open it would wait for ever."""
+    os.mkfifo(tmp_path / "w.npy")
+    assert "but it is no regular file. Name a file." in refused("inspect", tmp_path / "w.npy")
+
+
+def test_what_does_not_fit_in_memory_is_not_broken(tmp_path, npz, monkeypatch, refused):
+    """The sentence names the tensor, and does not ask to download it again."""
+
+    def exhaust(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(files, "_filled", exhaust)
+    for command in ["inspect"], ["factorize", "--rank", 1, "-o", tmp_path / "o.npz"]:
+        sentence = refused(*command, npz, "--name", "conv")
+        assert sentence.startswith("'conv' of shape 6×(3·2·2) and dtype float32 must fit in memory")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 
 __all__ = ["main"]
@@ -13,13 +16,57 @@ _NEEDS = ("click", "rich", "safetensors", "ml_dtypes")
 
 def main() -> None:
     """Run the command, or say in one sentence what to install."""
+    # A file that is opened must not become a closed standard stream.
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # while modules are imported
+        code = 128 + signal.SIGINT
+    _leave(code)
+
+
+def _run() -> int:
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
-        sys.stderr.write(
-            f"Error: the command `eckart` needs {', '.join(missing)}, not installed here. "
-            "Install the extra with pip install 'eckart[cli]'.\n"
+        return _refuse(
+            f"the command `eckart` needs {', '.join(missing)}, not installed here. "
+            "Install the extra with pip install 'eckart[cli]'."
         )
-        sys.exit(2)
+    if sys.stdout is None:
+        return _refuse(
+            "standard output must be open, as what is found is printed there, but it is closed. "
+            "Direct it to a file."
+        )
     from eckart.cli.commands import command
 
-    command(prog_name="eckart")
+    # Until here Control-C has ended the process without a word; now there may be what to clear.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        command(prog_name="eckart")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    return 0
+
+
+def _refuse(sentence: str) -> int:
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(f"Error: {sentence}\n")
+    return 2
+
+
+def _leave(code: int) -> None:
+    """End with an exit code, or by the signal it stands for, so that a loop of the shell ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:  # told already; Python would try again, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if code > 128 and os.name == "posix":
+        signal.signal(code - 128, signal.SIG_DFL)
+        os.kill(os.getpid(), code - 128)
+    sys.exit(code)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from eckart.cli.refusal import Refusal
-from eckart.cli.text import printable
+from eckart.cli.refusal import UNFIT, Refusal, ending, printing, say
+from eckart.cli.text import called
 
 if TYPE_CHECKING:
     from eckart.cli.files import Tensor
@@ -26,16 +26,21 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 class _Group(click.Group):
     """Commands that end in a sentence whatever stops them."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with ending(), printing():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with ending():
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(130)
-        except MemoryError:
-            raise Refusal(
-                "one matrix at a time must fit in memory, several times over, but one did not. "
-                "Choose smaller ones with `--name`."
-            ) from None
+
+
+class _Command(click.Command):
+    """A command that may be asked for its help only, which is printed then."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with printing():
+            return super().make_context(*args, **extra)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +53,7 @@ def command() -> None:
             stream.reconfigure(errors="replace")
 
 
-@command.command()
+@command.command(cls=_Command)
 @click.option(
     "--backend",
     type=click.Choice(["numpy", "torch", "jax"]),
@@ -60,8 +65,9 @@ def demo(backend: str) -> None:
     """Explain low-rank adaptation (LoRA) step by step, every number measured."""
     from eckart.cli.demo import page
 
-    for line in page(backend):
-        click.echo(line)
+    with printing():
+        for line in page(backend):
+            click.echo(line)
 
 
 def _share(ctx: click.Context, option: click.Parameter, value: float | None) -> float | None:
@@ -72,9 +78,16 @@ def _share(ctx: click.Context, option: click.Parameter, value: float | None) -> 
     )
 
 
-_file = click.argument("file", type=click.Path(path_type=Path))
+# What cannot be read is told by a sentence of ours, not by the usage.
+_path = click.Path(path_type=Path, readable=False)
+
+_file = click.argument("file", type=_path)
 _name = click.option(
-    "--name", metavar="PATTERN", help="Only tensors named so, for example '*.weight'."
+    "--name",
+    "patterns",
+    metavar="PATTERN",
+    multiple=True,
+    help="Only tensors named so, for example '*.weight'; may be given several times.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -89,7 +102,7 @@ def _rules(rank: str, error: str) -> Callable[[Decorated], Decorated]:
     return decorate
 
 
-@command.command()
+@command.command(cls=_Command)
 @_file
 @_name
 @_rules(
@@ -97,12 +110,12 @@ def _rules(rank: str, error: str) -> Callable[[Decorated], Decorated]:
     "Show the rank for this relative Frobenius error; with --rank, the smaller rank.",
 )
 @_json
-@click.option(
-    "--plot", metavar="FILE.png", type=click.Path(path_type=Path), help="Draw the spectra."
-)
+@click.option("--plot", metavar="FILE.png", type=_path, help="Draw the spectra.")
+@click.pass_context
 def inspect(
+    ctx: click.Context,
     file: Path,
-    name: str | None,
+    patterns: tuple[str, ...],
     rank: int | None,
     error: float | None,
     as_json: bool,
@@ -114,6 +127,8 @@ def inspect(
     energy, and the parameters that two factors of that rank save; and the break-even rank, the
     largest at which factors save any. A tensor of more than two axes is taken as a matrix of its
     first axis against the rest.
+
+    A matrix with NaN or infinities is left out; the exit code is 1 if no other is there.
     """
     from eckart.cli import report, table
     from eckart.cli.files import tensors_in
@@ -122,16 +137,18 @@ def inspect(
 
     picture = nullcontext() if plot is None else drawing(plot)
     with picture as draw, tensors_in(file) as tensors:
-        chosen, matrices = _matrices(file, tensors, name)
+        chosen, matrices = _matrices(file, tensors, patterns)
         with closing(tracked(matrices)) as steps:
-            found = [report.facts(each, each.load(), rank=rank, error=error) for each in steps]
+            found = report.all_facts(steps, rank=rank, error=error, spectra=draw is not None)
         if draw is not None:
             draw(found)
 
-    _tell([report.as_json(found)] if as_json else table.page(found), found, chosen)
+    _tell(report.as_json(found) if as_json else table.page(found), found, chosen)
+    if all(each.unfit for each in found):
+        ctx.exit(UNFIT)
 
 
-@command.command()
+@command.command(cls=_Command, options_metavar="[OPTIONS] -o OUT")
 @_file
 @_name
 @_rules(
@@ -144,14 +161,14 @@ def inspect(
     "output",
     metavar="OUT",
     required=True,
-    type=click.Path(path_type=Path),
+    type=_path,
     help="Where to write, a .safetensors or .npz; replaced if it exists.",
 )
 @click.pass_context
 def factorize(
     ctx: click.Context,
     file: Path,
-    name: str | None,
+    patterns: tuple[str, ...],
     rank: int | None,
     error: float | None,
     as_json: bool,
@@ -169,40 +186,54 @@ def factorize(
     from eckart.cli import factors, table
     from eckart.cli.files import tensors_in
     from eckart.cli.progress import tracked
+    from eckart.cli.report import fitting
 
     if rank is None and error is None:
         raise Refusal(
             "`--rank` or `--error` must say where to cut, but neither was given. "
             "Give one, for example --error 0.1, which keeps 99 % of the energy."
         )
+    made = []
     with factors.storing(output, file) as stream, tensors_in(file) as tensors:
-        chosen, matrices = _matrices(file, tensors, name)
+        chosen, matrices = _matrices(file, tensors, patterns)
         factors.refuse_unstorable(matrices, output)
         with closing(tracked(matrices)) as steps:
-            made = [factors.factored(each, each.load(), rank=rank, error=error) for each in steps]
-        factors.store(made, stream, output)
+            for each in steps:
+                with fitting(each):
+                    made.append(factors.factored(each, each.load(), rank=rank, error=error))
+        factors.store(made, stream, output, tensors.metadata)
         with tensors_in(Path(stream.name)) as copies, closing(tracked(matrices)) as steps:
             read = {copy.name: copy for copy in copies}
-            made = [factors.certified(each, read) for each, _ in zip(made, steps, strict=True)]
+            for i, each in enumerate(steps):
+                with fitting(each):
+                    made[i] = factors.certified(made[i], read)
 
-    _tell([factors.as_json(made)] if as_json else table.factors_page(made), made, chosen)
+    lines = factors.as_json(made) if as_json else table.factors_page(made)
+    _tell(lines, made, chosen, f"`{output}` is written, and whole. ")
     shortfall = factors.shortfall(made, rank, error)
     if shortfall is not None:
-        click.echo(shortfall, err=True)
+        say(shortfall)
     if any(each.unfit for each in made):
-        ctx.exit(1)
+        ctx.exit(UNFIT)
 
 
 def _matrices(
-    file: Path, tensors: Sequence[Tensor], name: str | None
+    file: Path, tensors: Sequence[Tensor], patterns: Sequence[str]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The tensors whose names match, and the matrices among them."""
-    chosen = [tensor for tensor in tensors if name is None or fnmatchcase(tensor.name, name)]
-    if tensors and not chosen:
-        raise Refusal(
-            f"`--name` must match a tensor of `{file}`, got '{name}'. "
-            f"The first of its {len(tensors)} is '{printable(tensors[0].name)}'."
-        )
+    """The tensors whose names match one of the patterns, and the matrices among them."""
+    unmatched = set(patterns)
+    chosen = []
+    for tensor in tensors:
+        matching = {pattern for pattern in patterns if fnmatchcase(tensor.name, pattern)}
+        unmatched -= matching
+        if matching or not patterns:
+            chosen.append(tensor)
+    for pattern in patterns:
+        if tensors and pattern in unmatched:
+            raise Refusal(
+                f"`--name` must match a tensor of `{file}`, got {called(pattern)}. "
+                f"The first of its {len(tensors)} is {called(tensors[0].name)}."
+            )
     matrices = [tensor for tensor in chosen if tensor.excluded is None]
     if not matrices:
         raise Refusal(
@@ -212,20 +243,30 @@ def _matrices(
     return chosen, matrices
 
 
-def _tell(lines: Iterable[str], results: Sequence[Result], chosen: Sequence[Tensor]) -> None:
+def _tell(
+    lines: Iterable[str], results: Sequence[Result], chosen: Sequence[Tensor], written: str = ""
+) -> None:
     """What was found, and on stderr what was not."""
-    for line in lines:
-        click.echo(line)
+    with printing(written):
+        for line in lines:
+            click.echo(line)
     for result in results:
         if result.unfit is not None:
-            click.echo(f"{printable(result.tensor.name)}: {result.unfit.sentence}", err=True)
+            say(f"{result.tensor.name}: {result.unfit.sentence}")
     if len(results) < len(chosen):
         number = len(chosen) - len(results)
-        click.echo(f"Skipped {number} of {len(chosen)} tensors: {_reasons(chosen)}.", err=True)
+        say(f"Skipped {number} of {len(chosen)} tensors: {_reasons(chosen)}.")
+
+
+# Reasons to tell; a file may have a dtype of its own for each tensor.
+_REASONS = 8
 
 
 def _reasons(tensors: Sequence[Tensor], prefix: str = "") -> str:
     """Why tensors are no matrices, counted: ``63 with fewer than two axes, 1 of dtype int64``."""
     counts = Counter(tensor.excluded for tensor in tensors if tensor.excluded is not None)
-    reasons = ", ".join(f"{number} {reason}" for reason, number in counts.items())
-    return prefix + reasons if reasons else ""
+    reasons = [f"{number} {reason}" for reason, number in counts.items()]
+    if len(reasons) > _REASONS:
+        others = sum(list(counts.values())[_REASONS:])
+        reasons[_REASONS:] = [f"{others} for other reasons"]
+    return prefix + ", ".join(reasons) if reasons else ""

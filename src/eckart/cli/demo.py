@@ -6,11 +6,11 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import click
 import numpy as np
 
 import eckart
 from eckart.cli.refusal import Refusal
+from eckart.cli.text import bold
 
 # What a backend is called, what has to be installed, and the module that makes its arrays.
 _BACKENDS = {
@@ -83,7 +83,7 @@ def _steps(title: str, asarray: Callable[[Any], Any]) -> Iterator[str]:
 
 
 def _heading(words: str) -> list[str]:
-    return ["", click.style(words, bold=True)]
+    return ["", bold(words)]
 
 
 def _line(what: str, value: object) -> str:

@@ -14,14 +14,14 @@ from typing import IO, Any
 import numpy as np
 
 import eckart
-from eckart.cli.files import FORMATS, Tensor, holds
+from eckart.cli.files import DIRECTORY, FORMATS, Tensor, holds, listed_in
 from eckart.cli.output import replacing
 from eckart.cli.refusal import Refusal
 from eckart.cli.report import Array, Result, Unfit, attempted, limited, listed, saved
-from eckart.cli.text import printable
+from eckart.cli.text import called
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Factored(Result):
     """The factors of a matrix in its dtype, and what they are worth once they are in a file."""
 
@@ -77,35 +77,51 @@ def storing(path: Path, source: Path) -> Iterator[IO[bytes]]:
 def refuse_unstorable(matrices: Sequence[Tensor], path: Path) -> None:
     """Refuse, before the work, what `path` has no type or no name for."""
     suffix = path.suffix.lower()
-    lacks = FORMATS[suffix].lacks
+    form = FORMATS[suffix]
     for tensor in matrices:
-        if tensor.dtype in lacks:
+        if tensor.dtype in form.lacks:
             others = [other for other, form in FORMATS.items() if tensor.dtype not in form.lacks]
             raise Refusal(
-                f"`-o` must name a {' or '.join(others)} file for '{printable(tensor.name)}' of "
+                f"`-o` must name a {' or '.join(others)} file for {called(tensor.name)} of "
                 f"dtype {tensor.dtype}, which a {suffix} has no type for, got `{path}`. "
                 "Choose another path."
+            )
+        why = form.refuses_name(f"{tensor.name}.B")
+        if why is not None:
+            raise Refusal(
+                f"each matrix must have a name that a {suffix} can hold for its factors, but that "
+                f"of {called(tensor.name)} {why}. Leave it out with `--name`, or rename it."
             )
     ((name, number),) = Counter(tensor.name for tensor in matrices).most_common(1)
     if number > 1:
         raise Refusal(
             f"each matrix must have a name of its own, as its factors are named after it, but "
-            f"{number} are called '{printable(name)}'. Rename them, or choose others with `--name`."
+            f"{number} are called {called(name)}. Rename them, or choose others with `--name`."
+        )
+    listed = 2 * listed_in([tensor.name for tensor in matrices])
+    if listed > DIRECTORY:
+        raise Refusal(
+            f"`-o` must list its tensors in at most {DIRECTORY:,} bytes, but the factors of "
+            f"{len(matrices):,} matrices take {listed:,}. Choose fewer with `--name`."
         )
 
 
-def store(made: Sequence[Factored], stream: IO[bytes], path: Path) -> None:
+def store(
+    made: Sequence[Factored], stream: IO[bytes], path: Path, metadata: Mapping[str, str]
+) -> None:
     """Write all factors to `stream`, and compare what is read back with what was to be written."""
     arrays = {name: array for each in made for name, array in each.stored.items()}
     if not arrays:
         name, why = next((each.tensor.name, each.unfit.sentence) for each in made if each.unfit)
         raise Refusal(
             "there must be factors to write, but every matrix is refused, the first, "
-            f"'{printable(name)}', because {why}"
+            f"{called(name)}, because {why}"
         )
-    FORMATS[path.suffix.lower()].write(stream, arrays)
+    form = FORMATS[path.suffix.lower()]
+    carried = dict(metadata) if form.metadata else {}
+    form.write(stream, arrays, *([carried] if carried else []))
     stream.flush()
-    if not holds(Path(stream.name), arrays):
+    if not holds(Path(stream.name), arrays, carried):
         raise Refusal(
             f"`-o` must name a file that keeps what is written to it, got `{path}`, but what was "
             "read back is something else. Choose a path on another disk, or the other format."
@@ -146,8 +162,8 @@ def shortfall(made: Sequence[Factored], rank: int | None, error: float | None) -
 _MEASURED = ("relative_error", "error", "spectral_error", "failure_probability", "excess")
 
 
-def as_json(made: Sequence[Factored]) -> str:
-    """The factors of each matrix in numbers, for machines."""
+def as_json(made: Sequence[Factored]) -> Iterator[str]:
+    """The factors of each matrix in numbers, for machines, line by line."""
     return listed(made, _values)
 
 

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import ast
+import errno
+import io
+import json
 import math
+import os
 import re
 import stat
+import sys
+import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import ml_dtypes  # noqa: F401  by whose import NumPy learns what bfloat16 is
 import numpy as np
-from safetensors import safe_open
 from safetensors.numpy import save
 
 from eckart.cli.refusal import Refusal
+from eckart.cli.text import called, elided
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
+
+# Axes that an array of NumPy may have.
+_AXES = 64
 
 
 class Tensor(NamedTuple):
@@ -36,7 +47,9 @@ class Tensor(NamedTuple):
         if self.dtype == "object":
             return "of Python objects, which are never unpickled"
         if self.dtype not in _FLOATS:
-            return f"of dtype {self.dtype}"
+            return f"of dtype {elided(self.dtype, 40)}"
+        if len(self.shape) > _AXES:
+            return f"with more than {_AXES} axes"
         return "with fewer than two axes" if len(self.shape) < 2 else None
 
     @property
@@ -45,24 +58,123 @@ class Tensor(NamedTuple):
         return self.shape[0], math.prod(self.shape[1:])
 
 
+class Tensors(list[Tensor]):
+    """All tensors of a file, and what else it says of itself."""
+
+    metadata: Mapping[str, str]
+
+
 @contextmanager
-def tensors_in(path: Path) -> Iterator[list[Tensor]]:
+def tensors_in(path: Path) -> Iterator[Tensors]:
     """All tensors of a file in the natural order of their names, to be loaded while it is open."""
     with ExitStack() as stack:
-        with _reading(path):
-            tensors = _reader(path)(path, stack)
-        yield sorted(tensors, key=_natural)
+        file = stack.enter_context(_opened(path))
+        with file.reading():
+            tensors = Tensors(sorted(_reader(file)(file, stack), key=_natural))
+            tensors.metadata = file.metadata
+        yield tensors
 
 
-def _natural(tensor: Tensor) -> list[str | int]:
+def _natural(tensor: Tensor) -> list[str | tuple[int, str]]:
     """``layer.2`` before ``layer.10``."""
     parts = re.split(r"(\d+)", tensor.name)
-    return [int(part) if part.isdecimal() else part for part in parts]
+    # The longer number is the larger one; Python converts none of more than 4300 digits.
+    return [(len(part.lstrip("0")), part) if i % 2 else part for i, part in enumerate(parts)]
+
+
+# ---- A file that may be anything -----------------------------------------------------------------
+
+_MUST = "`{}` must be a .npy, .npz or .safetensors file"
+
+# Bytes that a file may take to list its tensors, which are read at once: names of 60,000 or more.
+DIRECTORY = 2**23
+
+
+class _File(io.BufferedReader):
+    """A file to read, not to map: a mapped one that is cut short meanwhile kills the process."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.open("rb").detach())
+        self.path = path
+        self.metadata: dict[str, str] = {}
+        self._state = self._now()
+
+    def _now(self) -> tuple[int, int]:
+        now = os.fstat(self.fileno())
+        return now.st_size, now.st_mtime_ns
+
+    @property
+    def size(self) -> int:
+        """Bytes that it had when it was opened."""
+        return self._state[0]
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes; values are read into an array, so more than a directory is a lie."""
+        wanted = self.size if size is None or size < 0 else size
+        if min(wanted, self.size - self.tell()) > DIRECTORY:
+            raise Refusal(
+                f"`{self.path}` must list its tensors in at most {DIRECTORY:,} bytes, "
+                f"but the list has {min(wanted, self.size):,}. Split it into several files."
+            )
+        return super().read(size)
+
+    @contextmanager
+    def reading(self, name: str | None = None) -> Iterator[None]:
+        """Turn whatever a foreign file makes a reader raise into one sentence."""
+        where = f"`{self.path}`" if name is None else f"{called(name)} in `{self.path}`"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+            self._refuse_change()
+        except (Refusal, MemoryError):
+            raise
+        except OSError as error:
+            self._refuse_change()
+            raise _unreadable(self.path, error) from None
+        except Exception as error:
+            # The readers promise no list of what a broken file makes them raise.
+            self._refuse_change()
+            reason = elided(str(error) or type(error).__name__, 300)
+            raise Refusal(
+                f"{where} must be readable, but it is broken or cut short ({reason}). "
+                "Copy or download it again."
+            ) from None
+
+    def _refuse_change(self) -> None:
+        if self._now() != self._state:
+            raise Refusal(
+                f"`{self.path}` must stay as it is while it is read, but it changed: it had "
+                f"{self.size:,} bytes, and has {self._now()[0]:,}. Try again once it is complete."
+            )
+
+
+def _opened(path: Path) -> _File:
+    try:
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind):  # to open another could wait for ever
+            came = "a directory" if stat.S_ISDIR(kind) else "no regular file"
+            raise Refusal(f"{_MUST.format(path)}, but it is {came}. Name a file.")
+        return _File(path)
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> Exception:
+    """What the operating system refuses, as a sentence."""
+    if isinstance(error, FileNotFoundError):
+        return Refusal(f"{_MUST.format(path)}, but it does not exist. Check the path.")
+    if isinstance(error, PermissionError):
+        return Refusal(f"{_MUST.format(path)} that you may read. Change its permissions.")
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return MemoryError()
+    reason = getattr(error, "strerror", None) or error
+    return Refusal(
+        f"{_MUST.format(path)} that can be read, but it cannot: {reason}. Check the path."
+    )
 
 
 # ---- Which format --------------------------------------------------------------------------------
-
-_MUST = "`{}` must be a .npy, .npz or .safetensors file"
 
 # A header's length, then the header, which is JSON: the format has no magic number.
 _SAFETENSORS = re.compile(rb".{8}\{", re.DOTALL)
@@ -87,14 +199,10 @@ _FOREIGN = (
 )
 
 
-def _reader(path: Path) -> Callable[[Path, ExitStack], list[Tensor]]:
+def _reader(file: _File) -> Callable[[_File, ExitStack], list[Tensor]]:
     """Who reads a file, told by its content: names are often wrong."""
-    kind = path.stat().st_mode
-    if not stat.S_ISREG(kind):
-        came = "a directory" if stat.S_ISDIR(kind) else "no regular file"
-        raise Refusal(f"{_MUST.format(path)}, but it is {came}. Name a file.")
-    with path.open("rb") as stream:
-        start = stream.read(64)
+    start = file.read(64)
+    file.seek(0)
     if start.startswith(b"\x93NUMPY"):
         return _npy
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -103,81 +211,149 @@ def _reader(path: Path) -> Callable[[Path, ExitStack], list[Tensor]]:
         return _safetensors
     for sign, came, do in _FOREIGN:
         if re.match(sign, start):
-            raise Refusal(f"{_MUST.format(path)}, but {came}. {do}")
+            raise Refusal(f"{_MUST.format(file.path)}, but {came}. {do}")
     raise Refusal(
-        f"{_MUST.format(path)}, but it begins like none of them, with {start[:8]!r}. "
+        f"{_MUST.format(file.path)}, but it begins like none of them, with {start[:8]!r}. "
         "Convert it first."
     )
 
 
-@contextmanager
-def _reading(path: Path, member: str | None = None) -> Iterator[None]:
-    """Turn whatever a foreign file makes a reader raise into one sentence."""
-    where = f"`{path}`" if member is None else f"'{member}' in `{path}`"
-    try:
-        yield
-    except Refusal:
-        raise
-    except FileNotFoundError:
-        raise Refusal(f"{_MUST.format(path)}, but it does not exist. Check the path.") from None
-    except PermissionError:
-        raise Refusal(f"{_MUST.format(path)} that you may read. Change its permissions.") from None
-    except Exception as error:
-        # The readers promise no list of what a broken file makes them raise.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Refusal(
-            f"{where} must be readable, but it is broken or cut short ({reason}). "
-            "Copy or download it again."
-        ) from None
+# ---- Arrays --------------------------------------------------------------------------------------
+
+
+class _Header(NamedTuple):
+    """What is said of an array before its values."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def refuse_shortage(self, available: int) -> None:
+        """Refuse a header that claims more than there is, before memory is asked for."""
+        if self.size > available:
+            raise ValueError(
+                f"its header claims {self.size:,} bytes of values, where there are {available:,}"
+            )
+
+
+def _filled(stream: Any, header: _Header) -> np.ndarray[Any, Any]:
+    """The array whose values come next, in the byte order of the machine."""
+    data = np.empty(header.size, np.uint8)
+    for start in range(0, header.size, _PIECE):
+        piece = data[start : start + _PIECE]
+        read = stream.readinto(piece)
+        if read < piece.size:
+            raise EOFError(f"its values end after {start + read:,} of {header.size:,} bytes")
+    array = data.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+# Bytes to read at once; a compressed stream makes a copy of them.
+_PIECE = 2**22
 
 
 # ---- The formats ---------------------------------------------------------------------------------
 
 
-def _npy(path: Path, stack: ExitStack) -> list[Tensor]:
-    with path.open("rb") as stream:
-        shape, dtype = _header(stream)
-    load = partial(_loaded, path, path.name, partial(np.load, path, "r", allow_pickle=False))
-    return [Tensor(path.stem, shape, dtype, load)]
+def _npy(file: _File, stack: ExitStack) -> list[Tensor]:
+    header = _npy_header(file)
+    start = file.tell()
+    name = file.path.stem
+
+    def load() -> np.ndarray[Any, Any]:
+        with file.reading():
+            header.refuse_shortage(file.size - start)
+            file.seek(start)
+            return _filled(file, header)
+
+    return [Tensor(name, header.shape, _dtype_name(header.dtype), load)]
 
 
-def _npz(path: Path, stack: ExitStack) -> list[Tensor]:
-    archive = stack.enter_context(zipfile.ZipFile(path))
+# What NumPy parses of a header at most.
+_NPY_HEADER = 10_000
+
+
+def _npy_header(stream: IO[bytes]) -> _Header:
+    """What the header of a .npy says; its length is looked at before it is read."""
+    magic = stream.read(8)
+    version = magic[6:7]
+    if not magic.startswith(b"\x93NUMPY") or version not in (b"\1", b"\2", b"\3"):
+        raise ValueError(f"it begins with {magic!r}")
+    length = int.from_bytes(stream.read(2 if version == b"\1" else 4), "little")
+    if length > _NPY_HEADER:
+        raise ValueError(f"its header claims {length:,} bytes, where {_NPY_HEADER:,} are the most")
+    text = stream.read(length).decode("utf-8" if version == b"\3" else "latin-1")
+    try:
+        # Python 2 wrote its long integers with an L.
+        header = ast.literal_eval(re.sub(r"(?<=\d)L(?=[,)])", "", text))
+        shape, fortran = header["shape"], header["fortran_order"]
+        dtype = np.lib.format.descr_to_dtype(header["descr"])
+    except (MemoryError, RecursionError):
+        raise ValueError("its header is nested too deeply") from None
+    if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError(f"its shape is {shape!r}")
+    return _Header(shape, dtype, bool(fortran))
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return "structured" if dtype.names else dtype.type.__name__.removesuffix("_")
+
+
+# What NumPy writes; other methods can unpack a few bytes to gigabytes at a stroke.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DEFLATED = 1032  # bytes that one can stand for
+
+
+def _npz(file: _File, stack: ExitStack) -> list[Tensor]:
+    archive = stack.enter_context(zipfile.ZipFile(file))
     members = archive.infolist()
     if any(member.filename.endswith("data.pkl") for member in members):
         raise Refusal(
-            f"{_MUST.format(path)}, but it is a PyTorch checkpoint, a pickle, which can run any "
-            "code and is never read. Save it with safetensors.torch.save_file where you trust it."
+            f"{_MUST.format(file.path)}, but it is a PyTorch checkpoint, a pickle, which can run "
+            "any code and is never read. Save it with safetensors.torch.save_file where you "
+            "trust it."
         )
     arrays = [member for member in members if member.filename.endswith(".npy")]
     if not arrays:
         raise Refusal(
-            f"{_MUST.format(path)}, but it is a zip archive without a .npy member. "
+            f"{_MUST.format(file.path)}, but it is a zip archive without a .npy member. "
             "Unpack it and name a file."
         )
-    return [_member(path, archive, member) for member in arrays]
+    return [_member(file, archive, member) for member in arrays]
 
 
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
-    def read() -> np.ndarray[Any, Any]:
-        # By its record, not its name, which two members may share.
-        with archive.open(member) as stream:
-            return np.lib.format.read_array(stream, allow_pickle=False)
-
-    with _reading(path, member.filename), archive.open(member) as stream:
-        shape, dtype = _header(stream)
+def _member(file: _File, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Tensor:
+    if member.flag_bits & 1:
+        raise Refusal(
+            f"{_MUST.format(file.path)}, but its member {called(member.filename)} is encrypted. "
+            "Unpack it with its password, and save the arrays without one."
+        )
+    if member.compress_type not in _METHODS:
+        raise Refusal(
+            f"{_MUST.format(file.path)}, but its member {called(member.filename)} is compressed "
+            "by another method than a .npz has. Unpack it and name a file."
+        )
     name = member.filename.removesuffix(".npy")
-    return Tensor(name, shape, dtype, partial(_loaded, path, name, read))
 
+    def load() -> np.ndarray[Any, Any]:
+        # By its record, not its name, which two members may share.
+        with file.reading(name), archive.open(member) as stream:
+            header = _npy_header(stream)
+            packed = member.compress_size
+            stored = member.compress_type == zipfile.ZIP_STORED
+            header.refuse_shortage(packed if stored else packed * _DEFLATED)
+            array = _filled(stream, header)
+            stream.read(1)  # at the end the checksum is looked at
+            return array
 
-def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], str]:
-    """Shape and dtype that the header of a .npy says."""
-    version = np.lib.format.read_magic(stream)
-    if version == (3, 0):
-        return (), "structured"  # the version of field names outside Latin-1, of no use elsewhere
-    of = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = of[version](stream)
-    return shape, "structured" if dtype.names else dtype.type.__name__.removesuffix("_")
+    with file.reading(member.filename), archive.open(member) as stream:
+        header = _npy_header(stream)
+    return Tensor(name, header.shape, _dtype_name(header.dtype), load)
 
 
 # The rest, such as F8_E4M3, keep their names.
@@ -187,60 +363,137 @@ _SAFETENSORS_DTYPES = {"BOOL": "bool", "BF16": "bfloat16"} | {
     for bits in (8, 16, 32, 64)
 }
 
-
-def _safetensors(path: Path, stack: ExitStack) -> list[Tensor]:
-    file = stack.enter_context(safe_open(path, framework="np"))
-    tensors = []
-    for name in file.keys():  # noqa: SIM118  an open file is no mapping
-        part = file.get_slice(name)
-        load = partial(_loaded, path, name, partial(file.get_tensor, name))
-        dtype = _SAFETENSORS_DTYPES.get(part.get_dtype(), part.get_dtype())
-        tensors.append(Tensor(name, tuple(part.get_shape()), dtype, load))
-    return tensors
+# An entry of the header: a name, and an object without objects in it. One at a time is parsed, as
+# what the whole could be made of takes up to thirty times its bytes.
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_ENTRY = re.compile(
+    rb"\s*+(%b)\s*+:\s*+(\{(?:[^{}\"]++|%b)*+\})\s*+([,}])" % (_STRING, _STRING), re.DOTALL
+)
+_ENTRY_BYTES, _METADATA_BYTES = 2**12, 2**22
 
 
-def _loaded(
-    path: Path, name: str, read: Callable[[], np.ndarray[Any, Any]]
+def _safetensors(file: _File, stack: ExitStack) -> list[Tensor]:
+    length = int.from_bytes(file.read(8), "little")
+    start = 8 + length
+    if start > file.size:
+        raise ValueError(f"its header claims {length:,} bytes, where {file.size - 8:,} follow")
+    tensors: dict[str, tuple[int, int, Tensor]] = {}
+    for name, entry in _safetensors_entries(file.read(length)):
+        if name == "__metadata__":
+            "".join([*entry, *entry.values()]).encode()  # which refuses what is no text
+            file.metadata = entry
+        else:
+            first, last = entry["data_offsets"]
+            tensor = _safetensors_tensor(file, name, entry, start + first, last - first)
+            tensors[name] = start + first, start + last, tensor
+    end = start
+    for first, last, tensor in sorted(tensors.values(), key=itemgetter(0, 1)):
+        if not end == first <= last:
+            raise ValueError(f"{called(tensor.name)} does not begin where the one before ends")
+        end = last
+    if end != file.size:
+        raise ValueError(f"its tensors end after {end:,} of {file.size:,} bytes")
+    return [tensor for _, _, tensor in tensors.values()]
+
+
+def _safetensors_entries(header: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the header says of one tensor after another."""
+    if header.strip() == b"{}":
+        return
+    end, more = 1, header.startswith(b"{")
+    while more:
+        entry = _ENTRY.match(header, end)
+        if entry is None:
+            break
+        name = json.loads(entry[1])
+        if len(entry[2]) > (_METADATA_BYTES if name == "__metadata__" else _ENTRY_BYTES):
+            raise ValueError(f"its header says {len(entry[2]):,} bytes of {called(name)}")
+        name.encode()  # half of a surrogate pair is no text
+        yield name, json.loads(entry[2])
+        end, more = entry.end(), entry[3] == b","
+    if more or header[end:].strip():
+        raise ValueError(f"its header is no JSON object of tensors, at byte {end:,}")
+
+
+def _safetensors_tensor(
+    file: _File, name: str, entry: dict[str, Any], start: int, size: int
+) -> Tensor:
+    shape, dtype = tuple(entry["shape"]), entry["dtype"]
+    if not isinstance(dtype, str) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"its header says of {called(name)} {entry}")
+    # The same text for the same dtype, of which there are few.
+    dtype = sys.intern(_SAFETENSORS_DTYPES.get(dtype, dtype))
+    load = partial(_safetensors_values, file, name, shape, dtype, start)
+    if dtype in _FLOATS and size != math.prod(shape) * np.dtype(dtype).itemsize:
+        raise ValueError(f"{called(name)} of shape {shape} and dtype {dtype} has {size:,} bytes")
+    return Tensor(name, shape, dtype, load)
+
+
+def _safetensors_values(
+    file: _File, name: str, shape: tuple[int, ...], dtype: str, start: int
 ) -> np.ndarray[Any, Any]:
-    """A plain array in the byte order of the machine, a memory map where it can stay one."""
-    with _reading(path, name):
-        array = np.asarray(read())
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    with file.reading(name):
+        file.seek(start)
+        return _filled(file, _Header(shape, np.dtype(dtype).newbyteorder("<")))
 
 
 # ---- Writing -------------------------------------------------------------------------------------
 
 
 class Format(NamedTuple):
-    """How to write contiguous arrays by their names, and the dtypes that cannot be written."""
+    """How to write contiguous arrays by their names, and what cannot be written."""
 
-    write: Callable[[IO[bytes], dict[str, Any]], object]
+    write: Callable[..., object]
     lacks: tuple[str, ...]
+    metadata: bool  # whether there is a place for it, as the third argument of `write`
+    refuses_name: Callable[[str], str | None] = lambda name: None
 
 
-def _write_safetensors(stream: IO[bytes], arrays: dict[str, Any]) -> None:
+def _write_safetensors(
+    stream: IO[bytes], arrays: dict[str, Any], metadata: dict[str, str] | None = None
+) -> None:
     # Its `save_file` would write another file, which only its owner may read, and rename that.
-    stream.write(save(arrays))
+    stream.write(save(arrays, metadata=metadata))
 
 
 def _write_npz(stream: IO[bytes], arrays: dict[str, Any]) -> None:
     np.savez(stream, **arrays)
 
 
+def _no_member(name: str) -> str | None:
+    """Why no member of a zip archive can have this name, if so."""
+    if "\0" in name:
+        return "has a null character"
+    longest = 2**16 - 1 - len(".npy")
+    length = len(name.encode())
+    return f"takes {length:,} bytes, of {longest:,} at most" if length > longest else None
+
+
 # By what a file is called.
 FORMATS = {
-    ".safetensors": Format(_write_safetensors, lacks=("complex128",)),
-    ".npz": Format(_write_npz, lacks=("bfloat16",)),
+    ".safetensors": Format(_write_safetensors, lacks=("complex128",), metadata=True),
+    ".npz": Format(_write_npz, lacks=("bfloat16",), metadata=False, refuses_name=_no_member),
 }
 
 
-def holds(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> bool:
+def listed_in(names: Sequence[str]) -> int:
+    """Bytes that a file takes at most to list tensors of these `names`."""
+    return sum(len(json.dumps(name)) + 200 for name in names)
+
+
+def holds(
+    path: Path,
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    metadata: Mapping[str, str] | None = None,
+) -> bool:
     """Whether a file can be read and has these arrays, bit for bit, and no others."""
     try:
         with tensors_in(path) as tensors:
             names = sorted(tensor.name for tensor in tensors)
-            return names == sorted(arrays) and all(
-                _bits(tensor.load()) == _bits(arrays[tensor.name]) for tensor in tensors
+            return (
+                names == sorted(arrays)
+                and tensors.metadata == (metadata or {})
+                and all(_bits(tensor.load()) == _bits(arrays[tensor.name]) for tensor in tensors)
             )
     except Refusal:
         return False

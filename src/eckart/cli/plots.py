@@ -47,7 +47,7 @@ def _draw(found: Sequence[Facts], stream: IO[bytes]) -> None:
 
     kinds: dict[str, list[Facts]] = {}
     for facts in (facts for facts in found if _drawn(facts).size):
-        kinds.setdefault(re.sub(r"\d+", "*", facts.tensor.name), []).append(facts)
+        kinds.setdefault(re.sub(r"[0-9]+", "*", facts.tensor.name), []).append(facts)
     columns = min(3, max(1, len(kinds)))
     rows = math.ceil(max(1, len(kinds)) / columns)
     height = 2.6 * rows + 0.6
@@ -78,7 +78,7 @@ def _panel(panel: Axes, kind: str, members: Sequence[Facts]) -> None:
     last = len(members) - 1
     for i, facts in enumerate(members):
         S = _drawn(facts)
-        numbers = ".".join(re.findall(r"\d+", facts.tensor.name))
+        numbers = elided(".".join(re.findall(r"[0-9]+", facts.tensor.name)), 20)
         (curve,) = panel.plot(
             range(S.size),
             S / S[:1],

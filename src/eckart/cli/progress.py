@@ -17,7 +17,7 @@ _MOMENT = 1.0  # seconds
 def tracked(tensors: Sequence[Tensor]) -> Generator[Tensor]:
     """`tensors` one by one, with a bar on stderr once they take longer than a moment."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield from tensors
         return
     bar = Progress(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
+from textwrap import indent
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 import eckart
 from eckart.cli.files import Tensor
+from eckart.cli.refusal import Refusal
+from eckart.cli.text import called, shape_text
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -26,7 +30,7 @@ class Unfit(NamedTuple):
     sentence: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """A tensor, and why nothing could be computed of its matrix, if so."""
 
@@ -38,7 +42,7 @@ Value = TypeVar("Value")
 AnyResult = TypeVar("AnyResult", bound=Result)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Cut:
     """A rank to truncate at, the relative Frobenius error, the share of the parameters saved."""
 
@@ -47,7 +51,7 @@ class Cut:
     saved: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Measured:
     """What the singular values say; `truncated` only where a rule for it was given."""
 
@@ -58,12 +62,12 @@ class Measured:
     truncated: Cut | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Facts(Result):
     """What there is to know about a matrix; the break-even rank is of its shape alone."""
 
     break_even_rank: int
-    S: Array | None = None
+    S: Array | None = None  # only to draw
     measured: Measured | None = None
 
 
@@ -71,29 +75,109 @@ def facts(
     tensor: Tensor, A: Array, *, rank: int | None = None, error: float | None = None
 ) -> Facts:
     """Measure `A`, the values of `tensor`; `rank` and `error` are the rules of a `Cut`."""
-    shape = tensor.matrix_shape
-    break_even_rank = eckart.break_even_rank(shape)
-    A = A.reshape(shape)
-    if tensor.dtype in _HALVES:
-        A = A.astype(np.float32)  # otherwise the singular values would be rounded to half too
-    S = attempted(A, eckart.singular_values)
-    if isinstance(S, Unfit):
-        return Facts(tensor=tensor, unfit=S, break_even_rank=break_even_rank)
-    S = S.astype(np.float64)
+    (found,) = _facts_of_stack([tensor], A.reshape(tensor.matrix_shape), rank, error, True)
+    return found
 
-    def cut(**rules: Any) -> Cut:
-        r = int(eckart.select_rank(S, **rules))
-        return Cut(r, float(eckart.truncation_error(S, r, relative=True)), saved(shape, r))
+
+# Entries of a matrix that is measured together with others of its shape, and of all that wait,
+# where an array counts for some entries more.
+_SMALL, _WAITING, _ARRAY = 2**14, 2**22, 2**7
+
+
+def all_facts(
+    tensors: Iterable[Tensor],
+    *,
+    rank: int | None = None,
+    error: float | None = None,
+    spectra: bool = True,
+) -> list[Facts]:
+    """Measure `tensors` in their order; small ones of one shape and dtype cost one call a stack."""
+    found: dict[int, Facts] = {}
+    waiting: dict[Any, list[tuple[int, Tensor, Array]]] = {}
+
+    def measure_waiting() -> None:
+        for group in waiting.values():
+            numbers, members, arrays = zip(*group, strict=True)
+            results = None
+            if len(members) > 1:
+                with suppress(ValueError, ArithmeticError):  # one of them is out of range: which?
+                    results = _facts_of_stack(members, np.stack(arrays), rank, error, spectra)
+            if results is None:
+                results = [
+                    facts(tensor, A, rank=rank, error=error)
+                    for tensor, A in zip(members, arrays, strict=True)
+                ]
+            found.update(zip(numbers, results, strict=True))
+        waiting.clear()
+
+    size = 0
+    for number, tensor in enumerate(tensors):
+        with fitting(tensor):
+            A = tensor.load().reshape(tensor.matrix_shape)
+            if A.size > _SMALL or not np.isfinite(A).all():
+                found[number] = facts(tensor, A, rank=rank, error=error)
+                continue
+        waiting.setdefault((A.shape, tensor.dtype), []).append((number, tensor, A))
+        size += A.size + _ARRAY
+        if size > _WAITING:
+            measure_waiting()
+            size = 0
+    measure_waiting()
+    return [found[number] for number in sorted(found)]
+
+
+def _facts_of_stack(
+    tensors: Sequence[Tensor], A: Array, rank: int | None, error: float | None, spectra: bool
+) -> list[Facts]:
+    """The facts of matrices of one shape; of several in a stack a refusal is raised."""
+    shape, dtype = tensors[0].matrix_shape, tensors[0].dtype
+    break_even_rank = eckart.break_even_rank(shape)
+    if dtype in _HALVES:
+        A = A.astype(np.float32)  # otherwise the singular values would be rounded to half too
+    S = attempted(A, eckart.singular_values) if len(tensors) == 1 else eckart.singular_values(A)
+    if isinstance(S, Unfit):
+        return [Facts(tensor=tensors[0], unfit=S, break_even_rank=break_even_rank)]
+    S = S.astype(np.float64).reshape(len(tensors), -1)
+
+    def cuts(**rules: Any) -> list[Cut]:
+        ranks = eckart.select_rank(S, **rules)
+        errors = eckart.truncation_error(S, ranks, relative=True)
+        return [
+            Cut(r, e, saved(shape, r)) for r, e in zip(ranks.tolist(), errors.tolist(), strict=True)
+        ]
 
     limit = limited(rank, shape)
-    measured = Measured(
-        rank=int(eckart.select_rank(S, rtol=_rtol(tensor.dtype, shape))),
-        stable_rank=_stable_rank(S),
-        effective_rank=_effective_rank(S),
-        energy={p: cut(error=math.sqrt((100 - p) / 100)) for p in ENERGIES},
-        truncated=None if limit is None and error is None else cut(rank=limit, error=error),
-    )
-    return Facts(tensor=tensor, break_even_rank=break_even_rank, S=S, measured=measured)
+    ranks = eckart.select_rank(S, rtol=_rtol(dtype, shape)).tolist()
+    by_energy = {p: cuts(error=math.sqrt((100 - p) / 100)) for p in ENERGIES}
+    truncated = None if limit is None and error is None else cuts(rank=limit, error=error)
+    return [
+        Facts(
+            tensor=tensor,
+            break_even_rank=break_even_rank,
+            S=S[i] if spectra else None,
+            measured=Measured(
+                rank=ranks[i],
+                stable_rank=_stable_rank(S[i]),
+                effective_rank=_effective_rank(S[i]),
+                energy={p: by_energy[p][i] for p in ENERGIES},
+                truncated=None if truncated is None else truncated[i],
+            ),
+        )
+        for i, tensor in enumerate(tensors)
+    ]
+
+
+@contextmanager
+def fitting(tensor: Tensor) -> Iterator[None]:
+    """Name the tensor that does not fit in memory."""
+    try:
+        yield
+    except MemoryError:
+        raise Refusal(
+            f"{called(tensor.name)} of shape {shape_text(tensor.shape)} and dtype {tensor.dtype} "
+            "must fit in memory, several times over, but it did not. "
+            "Choose smaller ones with `--name`."
+        ) from None
 
 
 def attempted(A: Array, compute: Callable[[Array], Value]) -> Value | Unfit:
@@ -116,15 +200,18 @@ def saved(shape: tuple[int, int], rank: int) -> float:
     return 1 - rank * (m + n) / (m * n) if m * n else 0.0
 
 
-def as_json(found: Sequence[Facts]) -> str:
-    """The facts of each matrix, for machines."""
+def as_json(found: Sequence[Facts]) -> Iterator[str]:
+    """The facts of each matrix, for machines, line by line."""
     return listed(found, _values)
 
 
-def listed(results: Sequence[AnyResult], values: Callable[[AnyResult], dict[str, Any]]) -> str:
+def listed(
+    results: Sequence[AnyResult], values: Callable[[AnyResult], dict[str, Any]]
+) -> Iterator[str]:
     """A list with an object a matrix, numbers at full precision, null where there is none."""
-    entries = [
-        {
+    yield "["
+    for i, result in enumerate(results):
+        entry = {
             "name": result.tensor.name,
             "shape": result.tensor.shape,
             "matrix_shape": result.tensor.matrix_shape,
@@ -132,9 +219,9 @@ def listed(results: Sequence[AnyResult], values: Callable[[AnyResult], dict[str,
             **values(result),
             "refusal": None if result.unfit is None else result.unfit.sentence,
         }
-        for result in results
-    ]
-    return json.dumps(entries, indent=2, allow_nan=False)
+        end = "," if i + 1 < len(results) else ""
+        yield indent(json.dumps(entry, indent=2, allow_nan=False), "  ") + end
+    yield "]"
 
 
 def _values(facts: Facts) -> dict[str, Any]:

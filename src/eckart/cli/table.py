@@ -2,84 +2,157 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from eckart.cli.factors import Factored
-from eckart.cli.report import Facts, Result, saved
-from eckart.cli.text import printable, shape_text
+from eckart.cli.report import AnyResult, Facts, Result, saved
+from eckart.cli.text import bold, cells, folded, longest_word, printable, shape_text
 
-# Characters of a name on one line, at the least.
+# Columns of a name that is folded beside its numbers, at the least.
 _SHORTEST_NAME = 16
 
 # Of a file or a pipe, which has no width to fold to.
-_UNLIMITED = 10_000
+_UNLIMITED = 2**62
 
+# Columns that a terminal too narrow for all of them goes without, the first ones first.
+_DISPENSABLE = (
+    *("rank\n95 %", "saved\n90 %", "effect.\nrank", "stable\nrank", "break\neven"),
+    *("saved\n99 %", "rank\n90 %", "rank\n99 %", "cut to\nrank", "with\nerror", "saved", "error"),
+)
 
 Cells: TypeAlias = dict[str, str]  # by the titles of their columns
 
 
 def page(found: Sequence[Facts], width: int | None = None) -> Iterator[str]:
     """The lines of the table of facts and its notes."""
-    return _page(found, map(_facts, found), _notes(found), width)
+    return _page(found, _facts, _notes(found), width)
 
 
 def factors_page(made: Sequence[Factored], width: int | None = None) -> Iterator[str]:
     """The lines of the table of factors and its notes."""
-    return _page(made, map(_factors, made), _factors_notes(made), width)
+    return _page(made, _factors, _factors_notes(made), width)
 
 
 def _page(
-    results: Sequence[Result], cells: Iterable[Cells], notes: Iterable[str], width: int | None
+    results: Sequence[AnyResult],
+    of: Callable[[AnyResult], Cells],
+    notes: Iterable[str],
+    width: int | None,
 ) -> Iterator[str]:
-    """The lines of a table and its notes, for the terminal or for one of `width` columns.
+    """The lines of a table and its notes, for the terminal or for one of `width` columns."""
+    if width is None:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
 
-    A name too long for the terminal is folded, a number never: one too narrow wraps the lines.
-    """
-    terminal = sys.stdout.isatty()
-    if width is None and not terminal:
-        width = _UNLIMITED
-    lines = _table(results, cells)
-    # Between two columns are the padding and the divider of the box, a blank each.
-    narrowest = sum(column.width or column.min_width or 0 for column in lines.columns)
-    narrowest += 2 * (len(lines.columns) - 1)
-    console = Console(width=width, force_terminal=terminal)
-    console.width = max(console.width, narrowest)
-    with console.capture() as capture:
-        console.print(lines)
-    yield from (line.rstrip() for line in capture.get().splitlines())
+    def rows() -> Iterator[tuple[str, Cells]]:  # twice, as there may be very many
+        return ((printable(each.tensor.name), _cells(each) | of(each)) for each in results)
+
+    longest, longest_name, longest_part, widths = {}, len("tensor"), _SHORTEST_NAME, {}
+    for name, row in rows():
+        longest = max(longest, row, key=len)
+        longest_name = max(longest_name, cells(name))
+        longest_part = max(longest_part, longest_word(name))
+        for title, cell in row.items():
+            widths[title] = max(widths.get(title, 0), cells(cell))
+    # The reason why a matrix was refused is the last column.
+    columns = {title: _Column(title, widths[title]) for title in [*longest, *widths]}
+    room = width - _width(columns)
     notes = [*notes, *_shape_notes(results)]
+    if room >= min(longest_name, longest_part):
+        yield from _beside(rows(), columns, min(room, longest_name))
+    else:
+        above = [title for title in _OF_THE_TENSOR if columns.pop(title, None)]
+        missing = []
+        for title in _DISPENSABLE:
+            if _width(columns) > width and title in columns and len(columns) > 1:
+                del columns[title]
+                missing.append(" ".join(title.split("\n")))
+        rule = min(width, max(_width(columns), longest_name))
+        yield from _below(rows(), above, columns, width, rule)
+        if missing:
+            notes.append(f"Left out, as the terminal is narrow: {', '.join(missing)}.")
     if notes:
         yield ""
-    yield from notes
+    for note in notes:
+        # Where the terminal breaks a line, it cuts words and numbers.
+        yield from (
+            [note]
+            if cells(note) <= width
+            else textwrap.wrap(note, width, break_long_words=False, break_on_hyphens=False)
+        )
 
 
-def _table(results: Sequence[Result], cells: Iterable[Cells]) -> Table:
-    """A row a matrix."""
-    names = [Text(printable(result.tensor.name), overflow="fold") for result in results]
-    known = [_cells(result) | more for result, more in zip(results, cells, strict=True)]
-    # Longest first: the reason why a matrix was refused is the last column.
-    titles = dict.fromkeys(chain(*sorted(known, key=len, reverse=True)))
-    columns = {title: [row.get(title, "") for row in known] for title in titles}
+class _Column:
+    """The lines of a title, and the columns that it and the cells under it take."""
 
-    lines = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    height = max(title.count("\n") for title in titles)
-    longest = max(name.cell_len for name in [Text("tensor"), *names])
-    lines.add_column("\n" * height + "tensor", min_width=min(_SHORTEST_NAME, longest))
-    for title, column in columns.items():
-        above = "\n" * (height - title.count("\n"))
-        width = max(map(len, [*title.split("\n"), *column]))
-        lines.add_column(above + title, justify="right", width=width)
-    for row in zip(names, *columns.values(), strict=True):
-        lines.add_row(*row)
-    return lines
+    def __init__(self, title: str, width: int) -> None:
+        self.title = title.split("\n")
+        self.width = max(width, *map(cells, self.title))
+
+    def aligned(self, text: str) -> str:
+        return "  " + " " * (self.width - cells(text)) + text
+
+
+Columns: TypeAlias = dict[str, _Column]
+
+
+def _width(columns: Columns) -> int:
+    """Of columns, each with the two blanks before it."""
+    return sum(column.width + 2 for column in columns.values())
+
+
+def _line(row: Cells, columns: Columns) -> str:
+    return "".join(column.aligned(row.get(title, "")) for title, column in columns.items())
+
+
+def _titles(corner: str, start: int, columns: Columns) -> Iterator[str]:
+    """The titles, the last line of each right above the rule; before them `corner`."""
+    height = max(len(column.title) for column in columns.values())
+    for i in range(height, 0, -1):
+        line = (corner if i == 1 else "").ljust(start)
+        line += "".join(
+            column.aligned(column.title[-i] if i <= len(column.title) else "")
+            for column in columns.values()
+        )
+        yield bold(line.rstrip())
+
+
+def _beside(rows: Iterable[tuple[str, Cells]], columns: Columns, start: int) -> Iterator[str]:
+    """A matrix a line, its name, folded to `start` columns, before its numbers."""
+    yield from _titles("tensor", start, columns)
+    yield "─" * (start + _width(columns))
+    for name, row in rows:
+        first, *rest = folded(name, start)
+        yield (first + " " * (start - cells(first)) + _line(row, columns)).rstrip()
+        yield from (line.rstrip() for line in rest)
+
+
+# What a narrow terminal shows beside the name, above the numbers.
+_OF_THE_TENSOR = ("shape", "dtype", "refused")
+
+
+def _below(
+    rows: Iterable[tuple[str, Cells]], above: list[str], columns: Columns, width: int, rule: int
+) -> Iterator[str]:
+    """A matrix a paragraph: its name, its shape and its dtype, and below them the numbers."""
+    yield from map(bold, textwrap.wrap(", ".join(["tensor", *above]), width))
+    if columns:
+        yield from _titles("", 0, columns)
+    yield "─" * rule
+    for name, row in rows:
+        *lines, line = folded(name, width)
+        for title in above:
+            if cells(line) + 2 + cells(row.get(title, "")) > width:
+                lines.append(line)
+                line = ""
+            line += "  " + row.get(title, "")
+        yield from (text.rstrip() for text in [*lines, line])
+        numbers = _line(row, columns)
+        if numbers.strip():
+            yield numbers
 
 
 def _cells(result: Result) -> Cells:

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
+import sys
+from collections.abc import Iterator
 
-def printable(name: str) -> str:
-    """`name` with its control characters escaped: a file must not drive the terminal."""
+# Where a name may be folded, the best places first; at last anywhere.
+_JOINTS = (r"[^./]*[./]*", r"[^\s_:-]*[\s_:-]*", r".")
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with all that could drive a terminal escaped."""
+    if text.isprintable():
+        return text
     return "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in name
+        character if character.isprintable() else ascii(character)[1:-1] for character in text
     )
+
+
+def bold(words: str) -> str:
+    """`words` in bold on standard output, if that is a terminal that can and may."""
+    plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR")
+    return words if plain or os.environ.get("TERM") == "dumb" else f"\x1b[1m{words}\x1b[0m"
 
 
 def elided(name: str, width: int) -> str:
@@ -16,6 +32,43 @@ def elided(name: str, width: int) -> str:
         return name
     tail = (width - 1) // 2
     return f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def called(name: str) -> str:
+    """The `name` of a tensor in a sentence, which a long one would fill."""
+    return f"'{elided(name, 200)}'"
+
+
+def cells(text: str) -> int:
+    """Columns that `text` takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def folded(name: str, width: int) -> list[str]:
+    """The lines of a `name` in `width` columns, whose words stay whole if they fit one."""
+    lines = [""]
+    for word in _words(name, width):
+        if cells(lines[-1] + word) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += word
+    return lines
+
+
+def longest_word(name: str) -> int:
+    """Columns of the longest word of a `name`."""
+    return max(map(cells, re.findall(_JOINTS[0], name)), default=0)
+
+
+def _words(text: str, width: int, level: int = 0) -> Iterator[str]:
+    for word in re.findall(_JOINTS[level], text):
+        if cells(word) <= width or level + 1 == len(_JOINTS):
+            yield word
+        else:
+            yield from _words(word, width, level + 1)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
