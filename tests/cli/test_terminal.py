@@ -25,6 +25,9 @@ HOSTILE = [
     "w",
 ]
 
+# Bytes of a path that are no UTF-8, as Python has them: what UTF-8 would be is a C1 again.
+UNDECODABLE = "\udc9b31m\udcff"
+
 # What the command itself sends: bold titles.
 BOLD = re.compile("\x1b\\[[01]m")
 
@@ -160,6 +163,8 @@ def test_no_refusal_drives_the_terminal(driven, tmp_path):
             runs.append(["inspect", str(path)])
             runs.append(["factorize", str(path), "--rank", "1", "-o", str(folder / "o.npz")])
         runs += hostile_arguments(folder, text)
+    (tmp_path / "bytes").mkdir()
+    runs += hostile_arguments(tmp_path / "bytes", UNDECODABLE)
     ends = driven(runs)
     for arguments, (said, code) in zip(runs, ends, strict=True):
         assert not drives(BOLD.sub("", said)), (arguments, said)

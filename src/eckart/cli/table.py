@@ -50,7 +50,9 @@ def _page(
     def rows() -> Iterator[tuple[str, Cells]]:  # twice, as there may be very many
         return ((printable(each.tensor.name), _cells(each) | of(each)) for each in results)
 
-    longest, longest_name, longest_part, widths = {}, len("tensor"), _SHORTEST_NAME, {}
+    longest: Cells = {}
+    widths: dict[str, int] = {}
+    longest_name, longest_part = len("tensor"), _SHORTEST_NAME
     for name, row in rows():
         longest = max(longest, row, key=len)
         longest_name = max(longest_name, cells(name))
