@@ -23,14 +23,14 @@ from eckart.cli import files, output
 pytestmark = pytest.mark.numpy_only
 
 
-def shell(line, *arguments, program=("-m", "eckart"), **options):
-    """Run the command as ``$@`` in a line of the shell."""
+def shell(line, *arguments, program=("-m", "eckart")):
+    """Run the command as ``$@`` in a line of the shell, with streams that are buffered."""
     return subprocess.run(
         ["sh", "-c", line, "sh", sys.executable, *program, *map(str, arguments)],
+        env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
         capture_output=True,
         text=True,
         check=False,
-        **options,
     )
 
 
@@ -63,7 +63,7 @@ def test_an_output_that_takes_nothing_is_a_sentence(npz, tmp_path):
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full", "<&- 2>&-"])
 def test_where_no_sentence_can_be_told_the_exit_code_is_the_same(closed, npz, tmp_path):
-    """And no file that is opened becomes the closed stream."""
+    """Even where Python would complain at its end of what it could not flush."""
     bad = np.full((2, 2), np.nan)
     np.savez(tmp_path / "w.npz", bad=bad, good=np.eye(3))
     out = tmp_path / "out.npz"
@@ -71,6 +71,22 @@ def test_where_no_sentence_can_be_told_the_exit_code_is_the_same(closed, npz, tm
     assert ended.returncode == 1
     assert set(read(out)) == {"good.B", "good.A"}
     assert shell(f'"$@" {closed}', "inspect", tmp_path / "none").returncode == 2
+
+
+NOISY = """
+import os, eckart, eckart.cli
+factorize = eckart.factorize
+eckart.factorize = lambda *args, **rules: os.write(2, b"noise") and factorize(*args, **rules)
+eckart.cli.main()
+"""
+
+
+def test_no_file_becomes_a_stream_that_is_closed(npz, tmp_path):
+    """A library that writes to stderr on its own would write into the file."""
+    out = tmp_path / "out.safetensors"
+    arguments = ("factorize", npz, "--rank", 1, "-o", out)
+    assert shell('"$@" 2>&-', *arguments, program=("-c", NOISY)).returncode == 0
+    assert len(read(out)) == 6
 
 
 def read(path):
@@ -227,6 +243,16 @@ def test_a_name_that_the_format_cannot_hold_is_refused(name, why, tmp_path, refu
     out = tmp_path / "out.safetensors"
     assert run("factorize", source, "--rank", 1, "-o", out).exit_code == 0
     assert set(read(out)) == {f"{name}.B", f"{name}.A"}
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_a_name_that_is_no_text_is_refused(suffix, tmp_path, refused, run):
+    """A .npy is called after its file, whose name may be any bytes; it is measured all the same."""
+    path = tmp_path / "w\udcff.npy"
+    np.save(path, np.eye(3))
+    assert run("inspect", path).exit_code == 0
+    out = tmp_path / f"out.{suffix}"
+    assert "'w\\udcff' is no text" in refused("factorize", path, "--rank", 1, "-o", out)
 
 
 # ---- Habits --------------------------------------------------------------------------------------

@@ -446,7 +446,18 @@ class Format(NamedTuple):
     write: Callable[..., object]
     lacks: tuple[str, ...]
     metadata: bool  # whether there is a place for it, as the third argument of `write`
-    refuses_name: Callable[[str], str | None] = lambda name: None
+    longest: int  # bytes of a name
+    null: bool  # whether a name may have a null character
+
+    def refuses_name(self, name: str) -> str | None:
+        """Why no tensor can be called so, if so."""
+        try:
+            length = len(name.encode())
+        except UnicodeEncodeError:
+            return "is no text"
+        if length > self.longest:
+            return f"takes {length:,} bytes, of {self.longest:,} at most"
+        return "has a null character" if "\0" in name and not self.null else None
 
 
 def _write_safetensors(
@@ -460,19 +471,18 @@ def _write_npz(stream: IO[bytes], arrays: dict[str, Any]) -> None:
     np.savez(stream, **arrays)
 
 
-def _no_member(name: str) -> str | None:
-    """Why no member of a zip archive can have this name, if so."""
-    if "\0" in name:
-        return "has a null character"
-    longest = 2**16 - 1 - len(".npy")
-    length = len(name.encode())
-    return f"takes {length:,} bytes, of {longest:,} at most" if length > longest else None
-
-
 # By what a file is called.
 FORMATS = {
-    ".safetensors": Format(_write_safetensors, lacks=("complex128",), metadata=True),
-    ".npz": Format(_write_npz, lacks=("bfloat16",), metadata=False, refuses_name=_no_member),
+    ".safetensors": Format(
+        _write_safetensors, lacks=("complex128",), metadata=True, longest=DIRECTORY, null=True
+    ),
+    ".npz": Format(
+        _write_npz,
+        lacks=("bfloat16",),
+        metadata=False,
+        longest=2**16 - 1 - len(".npy"),  # of a member of a zip archive
+        null=False,
+    ),
 }
 
 
