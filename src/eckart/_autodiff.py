@@ -8,7 +8,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from eckart._derivative import Kept, Known, Parts, normal, split_core, values
+from eckart._derivative import Kept, Known, Parts, distrusted, normal, split_core, values
 from eckart._derivative import framed as frame_of
 from eckart._linalg import matmul, root
 from eckart._namespace import (
@@ -36,7 +36,12 @@ def is_differentiated(parts: Parts) -> bool:
 
 
 def represented(
-    split: str | None, parts: Parts, kept: Kept, dropped: Known | None, spare: Known | None
+    split: str | None,
+    parts: Parts,
+    kept: Kept,
+    dropped: Known | None,
+    spare: Known | None,
+    doubtful: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     """The left factor, the singular values and the right factor of a truncation.
 
@@ -50,9 +55,11 @@ def represented(
         Its leading triplets, as constants.
     dropped, spare : tuple of array, optional
         All its other triplets, or approximations to some of them.
+    doubtful : array, shape (...), optional
+        Where the derivative is NaN, as the triplets are too inexact for it.
     """
     factors: tuple[Array, Array, Array] = deferred(
-        partial(_scaled, split), partial(_framed, split), parts, (kept, dropped, spare)
+        partial(_scaled, split), partial(_framed, split), parts, (kept, dropped, spare, doubtful)
     )
     return factors
 
@@ -91,12 +98,15 @@ def deferred(
 
 def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:
     """The factors as functions of the parts."""
+    *triplets, doubtful = constants
     module = _registry(parts)
     assert module is not None
-    parts, (kept, dropped, spare), power = normal(parts, constants)
+    parts, (kept, dropped, spare), power = normal(parts, triplets)
     frame = frame_of(kept, power)
     S = values(frame)
     frame = module.framed(parts, frame, dropped, spare)
+    if doubtful is not None:
+        frame = distrusted(frame, S, doubtful)
     if split is None:
         left, S, right = module.turned(frame.core, S)
     else:

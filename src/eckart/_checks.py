@@ -445,6 +445,17 @@ def warn_of_residual(residual: float, accuracy: float) -> None:
     )
 
 
+def warn_of_gap(residual: float) -> None:
+    """Say that an iteration has given up before a derivative could be exact."""
+    warnings.warn(
+        f"the triplets have not converged as far as a derivative needs: a residual of "
+        f"{residual:.2g} * S[0] is left, too much beside the gap between the kept and the dropped "
+        'singular values. Truncate at a wider gap, or use method="exact".',
+        RuntimeWarning,
+        stacklevel=_outside(),
+    )
+
+
 def _outside() -> int:
     """How many calls above the caller the first one from outside of the package is."""
     frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))

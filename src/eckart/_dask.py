@@ -42,14 +42,16 @@ _FILLED = 4
 _FAN_IN, _PART = 8, 2**22
 
 
-def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
+def truncation(
+    A: Any, rules: Rules, *, accuracy: float, seed: int, strict: bool = True
+) -> Triplets:
     """Singular triplets of a Dask array that `rules` keep; ``U`` is one too.
 
     Parameters
     ----------
     A : dask.array.Array, shape (m, n)
     rules : Rules
-    accuracy, seed
+    accuracy, seed, strict
         As in `krylov`.
 
     Notes
@@ -74,6 +76,7 @@ def truncation(A: Any, rules: Rules, *, accuracy: float, seed: int) -> Triplets:
         accuracy=accuracy,
         energy=lambda: strips.squared_norm,
         cheap=True,
+        strict=strict,
     )
     V, residual = lanczos(strips, P, W, goal, seed=seed)
     Q, R = strips.factored(V)

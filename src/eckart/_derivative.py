@@ -178,6 +178,13 @@ def _trust(frame: Frame, known: Frame) -> Array:
     return (one + _undifferentiable(values(frame) - S, zero))[..., None, :]
 
 
+def distrusted(frame: Frame, S: Array, doubtful: Array) -> Frame:
+    """The frame, its derivative NaN in matrices that are doubtful; `S` are its values, constant."""
+    U, core, Vh = frame
+    ones = 1.0 + _undifferentiable(values(frame) - S, doubtful[..., None])
+    return Frame(U * ones[..., None, :], core * ones[..., None, :], ones[..., :, None] * Vh)
+
+
 def _undifferentiable(difference: Array, where: Array) -> Array:
     """Zeros, like the `difference` of what is the same; `where` it says so with NaN derivatives."""
     xp = namespace(difference)

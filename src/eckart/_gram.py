@@ -39,7 +39,13 @@ def gram_values(A: Array) -> Array:
 
 
 def gram(
-    A: Array, rules: Rules, *, accuracy: float, seed: int, spare: bool = False
+    A: Array,
+    rules: Rules,
+    *,
+    accuracy: float,
+    seed: int,
+    strict: bool = True,
+    spare: bool = False,
 ) -> Triplets | None:
     """Singular triplets of `A` that `rules` keep; None where they are too small for this way.
 
@@ -47,7 +53,7 @@ def gram(
     ----------
     A : array, shape (..., m, n)
     rules : Rules
-    accuracy, seed, spare
+    accuracy, seed, strict, spare
         Not needed: the result is as accurate as the dtype allows.
 
     Notes

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 from eckart._basis import norms_of_product
-from eckart._goal import STEPS, Goal, is_resolved
+from eckart._goal import STEPS, Goal, gap, is_resolved, room
 from eckart._golub_kahan import Basis, completed, extended, restarted, started, widened
 from eckart._lanczos import lanczos
-from eckart._linalg import eigh, matmul, qr, svd, svdvals
+from eckart._linalg import column_norms, eigh, matmul, qr, svd, svdvals
 from eckart._namespace import (
     Array,
     adjoint,
     concrete_int,
+    device,
     format_of,
     is_compiled,
     namespace,
@@ -36,9 +38,21 @@ _OVERSAMPLING = 8
 # basis may fill before the full SVD is the better way.
 _UNKNOWN, _SHARE = 64, 8
 
+# Steps that every iteration is given: nearly all that converge do so in fewer.
+_PATIENT = 24
+
+# Entries of a matrix known by its products up to which the full SVD is taken in the end.
+_FORMED = 2**24
+
 
 def krylov(
-    A: Array | Operator, rules: Rules, *, accuracy: float, seed: int, spare: bool = False
+    A: Array | Operator,
+    rules: Rules,
+    *,
+    accuracy: float,
+    seed: int,
+    strict: bool = True,
+    spare: bool = False,
 ) -> Triplets | None:
     """Singular triplets of `A` that `rules` keep; None where the full SVD is the better way.
 
@@ -51,8 +65,11 @@ def krylov(
         Largest residual of a triplet, ``norm(A @ v - s * u)`` and its mirror image, over ``S[0]``.
     seed : int
         Of the test matrix.
+    strict : bool
+        Whether the residuals must be as small, also where that cannot change the error.
     spare : bool
-        Whether the next triplets are of use too, as many and as good as they are.
+        Whether there will be a derivative: it needs residuals that are small beside the gap to the
+        dropped values, and has a use for the next triplets too, as many and as good as they are.
 
     Notes
     -----
@@ -61,21 +78,22 @@ def krylov(
     deviations:
 
     1. The iteration stops when the wanted triplets have converged, which the part of
-       ``adjoint(A) @ Q`` outside of ``P`` tells for no further product, or when what a step still
-       adds to the sum of their squares cannot change the error of the truncation.
+       ``adjoint(A) @ Q`` outside of ``P`` tells for no further product, or, unless it is strict,
+       when what the residuals leave open cannot change the error of the truncation.
     2. That part is then added to ``P``, so that the last product is used too.
     3. Directions that vanish are replaced by random ones (`orthonormal`): an invariant subspace is
        not the end, what lies outside of it comes in.
     4. A block of b columns finds b copies of a repeated singular value in exact arithmetic. Where b
        of the wanted ones agree, random columns are added to the block until fewer do.
     5. The basis is restarted from its best triplets [3]_ before it has more than
-       ``6 * max(rank, 2 * b)`` columns.
+       ``6 * max(rank, 2 * b)`` columns, up to four times as many when it is slow.
     6. While values are traced the block is wider than the rank and the number of blocks is fixed.
     7. Of an operator, whose products often cost no more than keeping ``Q`` orthogonal, ``P`` alone
        is kept, by the iteration on the Gram matrix (`lanczos`), with blocks half as wide. Bases of
        both sides are made where squares are not accurate enough, for a stack, and without a rank.
 
-    Handed over is a basis that would have to fill the greater part of the space, and what PyTorch's
+    Handed over is a basis that would have to fill the greater part of the space, an iteration that
+    has cost as much as the full SVD, of a matrix that is not too large for that, and what PyTorch's
     compiler traces: it takes more than a minute for an unrolled iteration and, in complex dtypes,
     gets it wrong.
 
@@ -99,9 +117,12 @@ def krylov(
         like=operator.like,
         rules=rules,
         power=power,
-        accuracy=accuracy,
+        # Some way below what has to hold: the last step changes the residuals once more.
+        accuracy=max(0.5 * accuracy if strict else accuracy, 4 * format_of(operator.like).eps),
         energy=functools.cache(functools.partial(energy, operator)),
         cheap=operator.squared_norm is not None,
+        strict=strict,
+        differentiated=spare,
     )
     if concrete_int(namespace(like).all(power == power)) is None:
         found = _fixed(operator, goal(), seed, spare=spare)
@@ -110,9 +131,14 @@ def krylov(
     else:
         found = None
         if isinstance(A, Operator) and len(A.shape) == 2 and rules.rank is not None:
-            found = _one_sided(operator, goal(), seed, space.width // 2)
+            half = _Space(space.width // 2, space.most // 2)
+            aim = goal(patience=_patience(A, half))
+            found = _one_sided(operator, aim, seed, half.width)
+            if aim.overdue:
+                return None
         if found is None:
-            found = _two_sided(operator, goal(), seed, *space, spare=spare)
+            aim = goal(patience=_patience(A, space))
+            found = _two_sided(operator, aim, seed, *space, spare=spare)
     if found is None:
         return None
     if found.spare is not None:
@@ -131,7 +157,23 @@ def _fixed(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplet
     basis = started(operator, width, seed=seed)
     for _ in range(_DEPTH - 1):
         basis = extended(operator, basis)
-    return _triplets(*completed(basis), goal, spare=spare)
+    found = _triplets(*completed(basis), goal, spare=spare)
+    if spare and goal.rules.rank > 0:
+        found = found._replace(doubtful=_doubtful(operator, found, goal))
+    return found
+
+
+def _doubtful(operator: Operator, found: Triplets, goal: Goal) -> Array:
+    """Whether a derivative of the truncation would be off by more than a hundredth, shape (...)."""
+    assert found.spare is not None
+    xp = namespace(found.S)
+    S = xp.concat([found.S, found.spare[1]], axis=-1)
+    each = xp.clip(goal.counts(S), max=found.S.shape[-1])
+    # The residuals of the mirror image are zero.
+    residuals = operator.matmul(adjoint(found.Vh)) - found.U * found.S[..., None, :]
+    kept = xp.arange(found.S.shape[-1], device=device(S)) < each[..., None]
+    largest = xp.max(xp.where(kept, column_norms(residuals)[..., 0, :], 0.0), axis=-1)
+    return largest > xp.maximum(0.01 * gap(S, each), 16 * goal.eps * S[..., 0])
 
 
 class _Space(NamedTuple):
@@ -147,6 +189,19 @@ def _space(operator: Operator, rules: Rules) -> _Space | None:
     width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
     most = k // _SHARE if rank is None else min(6 * max(rank, 2 * width), k - width)
     return None if (rank or 0) + 3 * width > most else _Space(width, most)
+
+
+def _patience(A: Array | Operator, space: _Space) -> float:
+    """Steps that cost as much as the full SVD.
+
+    That takes 20 operations an entry and column, products four, slow ones, and each look at the
+    basis ten an entry of its cube.
+    """
+    m, n = A.shape[-2:]
+    if isinstance(A, Operator) and math.prod(A.shape) > _FORMED:
+        return math.inf
+    steps = 20 * min(m, n) / (16 * space.width + 10 * space.most**3 / (m * n))
+    return max(_PATIENT, steps)
 
 
 class _Squared(NamedTuple):
@@ -198,14 +253,17 @@ def _two_sided(
 ) -> Triplets | None:
     """Triplets from bases of both sides, or what there is when the patience ends."""
     basis = started(operator, width, seed=seed)
+    limit = max(most, min(operator.shape[-2:]) // 2)
     for step in range(1, STEPS):
         if basis.size >= (goal.rules.rank or 0):
             S, last = _ritz(basis)
             if goal.reached(S, norms_of_product(basis.remainder, last), basis.width, step):
                 return _triplets(*completed(basis), goal, spare=spare)
+            if goal.is_overdue(step):
+                return None
             if goal.crowded:
                 basis = widened(basis)
-        if basis.size + basis.width > most:
+        if basis.size + basis.width > min(room(step) * most, limit):
             keep = goal.wanted + basis.width
             if keep + 2 * basis.width > most:
                 return None

@@ -15,7 +15,7 @@ from eckart._basis import (
     project_out,
     with_random_columns,
 )
-from eckart._goal import STEPS, Goal
+from eckart._goal import STEPS, Goal, room
 from eckart._linalg import eigh, matmul, qr, root, svd
 from eckart._namespace import Array, adjoint, concrete_int, device, namespace
 from eckart._tolerance import unit
@@ -121,9 +121,12 @@ def lanczos(gram: Gram, P: Array, W: Array, goal: Goal, *, seed: int) -> tuple[A
             V = _right(basis, S, Y, goal.wanted + _SPARE, gram.eps, seed, step)
             blurred = _exceed(wanted, goal.accuracy * S[:1])
             return V, float(xp.max(wanted / S[:1])) if blurred else None
+        if goal.is_overdue(step):
+            break
         if goal.crowded:
             basis = _widened(basis, seed, 2 * step)
-        if basis.P.shape[-1] + basis.remainder.shape[-1] > _ROOM * max(goal.wanted, 2 * width):
+        most = room(step) * _ROOM * max(goal.wanted, 2 * width)
+        if basis.P.shape[-1] + basis.remainder.shape[-1] > most:
             basis = _restarted(basis, S, Y, min(goal.wanted + b, S.shape[-1]))
         basis = _extended(gram, basis, seed, step)
     S, Y = _ritz(basis)

@@ -15,11 +15,12 @@ from eckart._foreign import taken
 from eckart._goal import is_resolved
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
-from eckart._linalg import normalizing_power, svd, svdvals
+from eckart._linalg import column_norms, normalizing_power, svd, svdvals
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
     Namespace,
+    adjoint,
     cast,
     concrete_int,
     device,
@@ -30,7 +31,7 @@ from eckart._namespace import (
     widest,
     working,
 )
-from eckart._operator import Operator, formed
+from eckart._operator import Operator, formed, product, stored
 from eckart._thin import thin_svd, thin_svdvals
 from eckart._tolerance import Rules, count
 from eckart._tolerance import checked as checked_rules
@@ -87,11 +88,11 @@ def truncated_svd(
         Where the Gram matrix is not accurate enough, or a Krylov basis would fill most of the
         space, the full SVD is taken all the same.
     accuracy : float, optional
-        Of ``"krylov"``: the iteration ends when the wanted triplets have residuals
-        ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` of at most ``accuracy * S[0]``,
-        ``min(1e-4, sqrt(eps))`` by default, or when going on would, as the last three steps tell,
-        lower the error of the truncation by less than a share ``accuracy**1.5``. The singular
-        values are then more exact by far, as a rule; `certify` measures what was reached.
+        Every residual ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` of a triplet is
+        at most ``accuracy * S[0]``, or a RuntimeWarning says how large it is. Without `accuracy`,
+        nothing is promised of single triplets of ``"krylov"``, and of their product that its
+        Frobenius error exceeds the least possible one by at most ``1e-4 * norm(A)`` in single
+        and ``1.5e-8 * norm(A)`` in double precision; `certify` measures what was reached.
     seed : int
         Of the test matrix of ``"krylov"``: the same one gives the same result.
     check_finite : bool
@@ -119,7 +120,8 @@ def truncated_svd(
     Warns
     -----
     RuntimeWarning
-        If the Krylov iteration ended before it reached `accuracy`, with the residual reached.
+        If a residual is larger than `accuracy`, or the Krylov iteration ended before it was exact
+        enough, for a derivative too if one may be asked for, with the residual reached.
 
     See Also
     --------
@@ -138,9 +140,11 @@ def truncated_svd(
     tolerance drops is exactly zero. Values are not looked at while they are traced: a NaN comes out
     as NaN.
 
-    PyTorch and JAX are given the derivative of the truncation, whatever `method`. The rank that a
-    tolerance finds is a constant of it. A function of ``U @ diag(S) @ Vh``, of ``S`` or of
-    ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones, also
+    PyTorch and JAX are given the derivative of the truncation, whatever `method`. For it the
+    iteration goes on until its residuals are small beside the gap between the kept and the dropped
+    values; where it is traced, a derivative that would be off by more than a hundredth is NaN. The
+    rank that a tolerance finds is a constant of it. A function of ``U @ diag(S) @ Vh``, of ``S``
+    or of ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones, also
     where kept ones are equal; there ``V`` changes as the product demands, which is not orthonormal,
     and a second derivative is NaN. At a tie across the cut, where there is none, it is finite.
     With respect to a matrix known by its products there is none, and a TypeError where one is asked
@@ -154,8 +158,9 @@ def truncated_svd(
     least twice the product of its short side and the number of devices. Else the full SVD brings a
     copy to every device.
 
-    A matrix known by its products is formed where the iteration gives way to the full SVD, if it
-    has no more than 2**27 entries. An `error` needs the norm of all entries, which costs as many
+    An iteration that has cost as much as the full SVD gives way to it. A matrix known by its
+    products is then formed, if it has no more than 2**24 entries; one that leaves an iteration no
+    space, up to 2**27. An `error` needs the norm of all entries, which costs as many
     products as the short side has columns unless the matrix is a sparse one of SciPy or PyTorch.
 
     Singular values are uncertain by a small multiple of ``max(m, n) * eps * S[0]``; those of a
@@ -379,35 +384,33 @@ def _truncate(
     _checks.one_of("method", method, ("auto", "exact", *METHODS))
     like = array_of(A)
     rules = checked_rules(rules, like, A.shape, _checks.rank_limit(A.shape))
+    strict = accuracy is not None
     accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(like)).eps)))
-    seed = _checks.integer("seed", seed)
+    how = {"accuracy": accuracy, "seed": _checks.integer("seed", seed), "strict": strict}
     parts: Parts = ()
     if isinstance(A, Operator):
-        found = _decompose_operator(A, rules, method, accuracy, seed)
+        found = _decompose_operator(A, rules, method, how)
     elif is_dask(like):
-        found = _decompose_chunks(A, rules, method, accuracy, seed)
+        found = _decompose_chunks(A, rules, method, how)
     else:
         parts = parts_of(A)
-        spare = is_differentiated(parts)
-        found = _decompose(tuple(map(constant, parts)), rules, method, accuracy, seed, spare=spare)
-    if found.residual is not None:
-        _checks.warn_of_residual(found.residual, accuracy)
+        how["spare"] = is_differentiated(parts)
+        found = _decompose(tuple(map(constant, parts)), rules, method, how)
     kept, counts = _kept(A, found, rules, check_finite, 2 if split == "balanced" else 1)
+    residual = found.residual
+    if residual is None and strict and not is_dask(like):
+        residual = _measured(A if isinstance(A, Operator) else parts, kept)
+    if residual is not None and residual > accuracy:
+        _checks.warn_of_residual(residual, accuracy)
+    elif found.residual is not None and is_differentiated(parts):
+        _checks.warn_of_gap(found.residual)
     if split is not None:
         kept = Kept(*_oriented(*kept))
     dropped = _dropped(found, kept.S.shape[-1], counts, parts)
-    return represented(split, parts, kept, dropped, found.spare)
+    return represented(split, parts, kept, dropped, found.spare, found.doubtful)
 
 
-def _decompose(
-    parts: Parts,
-    rules: Rules,
-    method: str,
-    accuracy: float,
-    seed: int,
-    *,
-    spare: bool,
-) -> Triplets:
+def _decompose(parts: Parts, rules: Rules, method: str, how: dict[str, Any]) -> Triplets:
     """Triplets by the way asked for, or by the full SVD where that is the better one."""
     if len(parts) == 2:
         return Triplets(*thin_svd(*parts, rank=rules.rank or 0))
@@ -415,34 +418,32 @@ def _decompose(
     name = choice(A, rules) if method == "auto" else method
     found = None
     if name in METHODS and 0 not in A.shape:
-        found = METHODS[name](A, rules, accuracy=accuracy, seed=seed, spare=spare)
+        found = METHODS[name](A, rules, **how)
     return Triplets(*svd(A)) if found is None else found
 
 
-def _decompose_operator(
-    A: Operator, rules: Rules, method: str, accuracy: float, seed: int
-) -> Triplets:
+def _decompose_operator(A: Operator, rules: Rules, method: str, how: dict[str, Any]) -> Triplets:
     """Triplets of a matrix known by its products; if need be, it is formed."""
     found = None
     if method in ("auto", "krylov") and 0 not in A.shape:
-        found = krylov(underivable(A), rules, accuracy=accuracy, seed=seed)
+        found = krylov(underivable(A), rules, **how)
     if found is not None:
         return found
     method = "gram" if method == "gram" else "exact"
-    return _decompose((whole(A),), rules, method, accuracy, seed, spare=False)
+    return _decompose((whole(A),), rules, method, how)
 
 
-def _decompose_chunks(A: Array, rules: Rules, method: str, accuracy: float, seed: int) -> Triplets:
+def _decompose_chunks(A: Array, rules: Rules, method: str, how: dict[str, Any]) -> Triplets:
     """Triplets of a Dask array, ``U`` one too; a small one is computed first."""
     from eckart import _dask
 
     large = math.prod(A.shape) > _READ or method == "krylov"
     told = rules.error is None or is_resolved(widest(working(A._meta)), rules.error)
     if large and told and method in ("auto", "krylov") and A.ndim == 2 and 0 not in A.shape:
-        return _dask.truncation(A, rules, accuracy=accuracy, seed=seed)
+        return _dask.truncation(A, rules, **how)
     if not told:
         method = "exact"
-    found = _decompose((whole(A),), rules, method, accuracy, seed, spare=False)
+    found = _decompose((whole(A),), rules, method, how)
     return found._replace(U=_dask.chunked(found.U, A))
 
 
@@ -475,6 +476,26 @@ def _kept(
     if seen is not None and S.ndim == 1:
         return kept, None
     return _masked(kept, namespace(S).arange(width, device=device(S)) < counts[..., None]), counts
+
+
+def _measured(A: Operator | Parts, kept: Kept) -> float | None:
+    """Largest residual of the triplets over ``S[0]``; None while it is traced."""
+    U, S, Vh = kept
+    if 0 in S.shape:
+        return None
+    if isinstance(A, Operator):
+        operator = underivable(A)
+    else:
+        parts = tuple(map(constant, A))
+        operator = product(*parts) if len(parts) == 2 else stored(*parts)
+    xp, S = namespace(S), S[..., None, :]
+    top = xp.where(S[..., :1] > 0, S[..., :1], 1.0)
+    sides = (
+        operator.matmul(adjoint(Vh)) / top - U * (S / top),
+        operator.rmatmul(U) / top - adjoint(Vh) * (S / top),
+    )
+    largest = xp.max(xp.maximum(*map(column_norms, sides)))
+    return float(largest) if concrete_int(largest >= 0) == 1 else None
 
 
 def _dropped(found: Triplets, width: int, counts: Array | None, parts: Parts) -> Known | None:

@@ -20,6 +20,8 @@ class Triplets(NamedTuple):
     spare: tuple[Array, Array, Array] | None = None
     # Largest residual of a triplet over S[0], where it is above the accuracy asked for.
     residual: float | None = None
+    # Whether the triplets are too inexact for a derivative, shape (...); None where they are not.
+    doubtful: Array | None = None
 
 
 def oriented(
