@@ -144,9 +144,10 @@ def truncated_svd(
     iteration goes on until its residuals are small beside the gap between the kept and the dropped
     values; where it is traced, a derivative that would be off by more than a hundredth is NaN. The
     rank that a tolerance finds is a constant of it. A function of ``U @ diag(S) @ Vh``, of ``S``
-    or of ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones, also
-    where kept ones are equal; there ``V`` changes as the product demands, which is not orthonormal,
-    and a second derivative is NaN. At a tie across the cut, where there is none, it is finite.
+    or of ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones,
+    also where kept ones are equal; there ``V`` changes as the product demands, which is not
+    orthonormal, and a second derivative is NaN. At a tie across the cut, where there is none, it
+    is finite.
     With respect to a matrix known by its products there is none, and a TypeError where one is asked
     for.
 
