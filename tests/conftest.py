@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("compare", "truth", "blocks")
 FOLDERS = {"mathematics": ("numpy", "array_api_strict", "torch"), "cli": ("numpy",)}
 
 VALUE, PAIR = 1, 2  # what is to be among the cases of a test that run: see `covering`
-HOMES = {("derivatives", "torch")}  # pairs, where other libraries but NumPy run values
+HOMES = {("derivatives", "torch")}  # pairs there, on other libraries but NumPy values
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -83,13 +83,10 @@ def _folder(item: pytest.Item) -> str:
 
 
 def _thinned(cases: list[pytest.Item], backend: backends.Backend) -> list[pytest.Item]:
-    """The cases of a test to run: NumPy takes all of them, but where one says that it is long."""
-    if backend.library == "numpy":
-        strength = next((mark.args[0] for mark in cases[0].iter_markers("thinned")), None)
-    else:
-        strength = PAIR if (_folder(cases[0]), backend.library) in HOMES else VALUE
-    if len(cases) == 1 or strength is None:
+    """The cases of a test to run: NumPy, which takes no time for them, runs the whole product."""
+    if len(cases) == 1 or backend.library == "numpy":
         return cases
+    strength = PAIR if (_folder(cases[0]), backend.library) in HOMES else VALUE
     values = [{name: id(value) for name, value in case.callspec.params.items()} for case in cases]
     return [cases[i] for i in covering(values, strength)]
 

@@ -69,7 +69,6 @@ def test_sparse_matrix_is_multiplied_in_strips(backend, dtype, filled, monkeypat
         assert max(part.nnz for part in strips.parts) <= given.nnz / 3 + 20
 
 
-@pytest.mark.thinned(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_sparse_matrix_is_taken_as_it_is(backend, dtype, kind):
     """Truncated, measured and certified like the same matrix in full."""
@@ -90,7 +89,6 @@ def test_sparse_matrix_is_taken_as_it_is(backend, dtype, kind):
     assert by_error.rank == eckart.truncated_svd(A, error=0.2).rank
 
 
-@pytest.mark.thinned(1)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", [1, -1])
 def test_scale_of_a_sparse_matrix_is_no_matter(backend, dtype, kind, end):
@@ -109,7 +107,6 @@ def test_scale_of_a_sparse_matrix_is_no_matter(backend, dtype, kind, end):
     assert_within(found, values[: len(found)], **close, units=100)
 
 
-@pytest.mark.thinned(1)
 @pytest.mark.parametrize("kind", [*KINDS, "array"])
 def test_centred_sparse_matrix_is_one_expression(backend, dtype, kind):
     """Principal components: a sparse matrix minus its column means, never formed."""

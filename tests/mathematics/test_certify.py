@@ -13,7 +13,6 @@ SHAPES = [(40, 30), (120, 90)]
 RANK = 6
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", zoo.HARD_SPECTRA)
 def test_certificate_of_the_best_approximation_is_true(backend, dtype, shape, name):

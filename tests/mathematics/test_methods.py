@@ -19,7 +19,6 @@ def spectrum(request):
     return zoo.HARD_SPECTRA[request.param](min(SHAPE))
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_keeps_its_promise_on_every_spectrum(backend, dtype, spectrum, method):
     """Eckart–Young equality up to the accuracy asked for, whatever the spectrum."""
@@ -41,7 +40,6 @@ def test_literature_matrices_are_truncated_as_well_as_their_spectra(backend, dty
     assert_promise_kept(parts(backend, factors), A, S, dtype=dtype, rank=6)
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.needs("operators")
 @pytest.mark.only("numpy", "torch")  # the algorithm is the same, and JAX would compile for minutes
 @pytest.mark.parametrize("rank", [3, 12])
@@ -82,7 +80,6 @@ def test_last_block_may_have_one_column(n):
         assert_promise_kept(found, A, S, dtype="float64", rank=rank)
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("rules", "rank"),

@@ -36,7 +36,6 @@ FAULTS = list(
 )
 
 
-@pytest.mark.thinned(2)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_planted_fault_is_caught(backend, dtype, shape, fault):
