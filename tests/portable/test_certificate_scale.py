@@ -48,12 +48,22 @@ def assert_scaled(backend, certificate, factors, *, dtype):
         assert_within(values, expected, dtype=real, size=9, scale=SPECTRUM[0], units=4)
 
 
-@pytest.mark.parametrize("approximation", ["SVD", "LowRank"])
-@pytest.mark.parametrize("kind", ["array", "factors", "sum"])
+# JAX compiles some fifty operations for each kind, so that it is given one.
+EAGER = pytest.mark.only("numpy", "array_api_strict", "torch")
+
+
+@pytest.mark.parametrize(
+    ("kind", "approximation"),
+    [
+        ("array", "LowRank"),
+        pytest.param("array", "SVD", marks=EAGER),
+        pytest.param("factors", "SVD", marks=EAGER),
+        pytest.param("factors", "LowRank", marks=EAGER),
+        pytest.param("sum", "SVD", marks=EAGER),
+    ],
+)
 def test_every_field_follows_every_scale(backend, dtype, kind, approximation):
     """As one stack with a matrix for each power of ten of the whole range."""
-    if backend.library == "dask" and kind == "sum":
-        pytest.skip("no sums of chunks")
     real, factors = REAL.get(dtype, dtype), scales(dtype)
     A, (U, S, Vh), wrong = triplets(dtype)
 
@@ -90,12 +100,10 @@ def sparse_of(library, A):
     """The sparse matrix of a library."""
     if library == "torch":
         return importlib.import_module("torch").as_tensor(A).to_sparse_csr()
-    if library == "jax":
-        return importlib.import_module("jax.experimental.sparse").BCOO.fromdense(A, nse=A.size)
     return importlib.import_module("scipy.sparse").csr_array(A)
 
 
-@pytest.mark.only("numpy", "torch", "jax")
+@pytest.mark.only("numpy", "torch")
 def test_every_field_of_a_sparse_matrix_follows_the_scale(backend):
     """Of sparse matrices, of which there are no stacks, at some scales."""
     factors = 10.0 ** np.asarray([-30, -18, -9, 0, 9, 18, 30])
@@ -115,6 +123,7 @@ def test_every_field_of_a_sparse_matrix_follows_the_scale(backend):
         assert_within(values, expected, dtype="float32", size=9, scale=3.0, units=4)
 
 
+@EAGER
 def test_matrix_far_smaller_than_its_factors_has_its_own_norm(backend, dtype):
     """And one far larger is all error."""
     real = REAL.get(dtype, dtype)
@@ -130,6 +139,7 @@ def test_matrix_far_smaller_than_its_factors_has_its_own_norm(backend, dtype):
     assert_within(relative / expected, np.ones(2), dtype=real, size=9, units=4)
 
 
+@EAGER
 def test_gap_is_that_of_the_smallest_triplet_present(backend, dtype):
     """Values in any order, and triplets that a rule has dropped from one matrix of a stack."""
     real = REAL.get(dtype, dtype)
