@@ -255,6 +255,29 @@ def test_a_name_that_is_no_text_is_refused(suffix, tmp_path, refused, run):
     assert "'w\\udcff' is no text" in refused("factorize", path, "--rank", 1, "-o", out)
 
 
+def test_factors_whose_list_could_not_be_read_are_refused(tmp_path, safetensors, refused, run):
+    """Before the work; 20,000 matrices are not too many."""
+    name = "x" * 60_000
+    data = np.eye(1, dtype=np.float32).tobytes()
+    source = safetensors(**{f"{i}{name}": ("F32", [1, 1], data) for i in range(80)})
+    out = tmp_path / "out.safetensors"
+    sentence = refused("factorize", source, "--rank", 1, "-o", out)
+    assert "the factors of 80 matrices take" in sentence
+    assert files.listed_in([f"encoder.layer.{i}.weight.B" for i in range(40_000)]) < files.DIRECTORY
+
+
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_the_list_of_a_file_is_no_longer_than_foretold(suffix, tmp_path):
+    """So that what is written can be read back."""
+    arrays = {f"π\n{i}": np.zeros((10**9, 0)) for i in range(100)}
+    path = tmp_path / f"out.{suffix}"
+    with path.open("wb") as stream:
+        files.FORMATS[path.suffix].write(stream, arrays)
+    content = path.read_bytes()
+    start = {"npz": content.find(b"PK\1\2"), "safetensors": 0}[suffix]
+    assert len(content) - start - 22 <= files.listed_in(list(arrays))
+
+
 # ---- Habits --------------------------------------------------------------------------------------
 
 

@@ -191,6 +191,15 @@ def test_no_bar_and_no_table_drives_the_terminal(driven, tmp_path):
         assert r"\x1b]0;title\x07" in said
 
 
+def test_the_usage_is_folded_to_the_terminal(driven, npz):
+    """Its own line breaks are none of a file's."""
+    ((said, code),) = driven([["factorize", str(npz), "--rank", "1"]], columns=20)
+    assert code == 2
+    assert " ".join(said.split()).startswith("Usage: ")
+    assert "[OPTIONS] -o OUT FILE Try '" in " ".join(said.split())
+    assert "\\n" not in said
+
+
 NAME = "encoder.layers.10.self_attention.query_projection.weight"
 
 

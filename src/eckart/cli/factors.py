@@ -98,7 +98,7 @@ def refuse_unstorable(matrices: Sequence[Tensor], path: Path) -> None:
             f"each matrix must have a name of its own, as its factors are named after it, but "
             f"{number} are called {called(name)}. Rename them, or choose others with `--name`."
         )
-    listed = 2 * listed_in([tensor.name for tensor in matrices])
+    listed = listed_in([f"{tensor.name}.{side}" for tensor in matrices for side in "BA"])
     if listed > DIRECTORY:
         raise Refusal(
             f"`-o` must list its tensors in at most {DIRECTORY:,} bytes, but the factors of "

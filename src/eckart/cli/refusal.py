@@ -52,7 +52,8 @@ def ending() -> Iterator[None]:
         raise SystemExit(REFUSED) from None
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            say(error.ctx.get_usage())
+            for line in error.ctx.get_usage().splitlines():  # as many as the terminal needs
+                say(line)
             say(f"Try '{error.ctx.command_path} --help' for help.")
         say(f"Error: {error.format_message()}")
         raise SystemExit(error.exit_code) from None
