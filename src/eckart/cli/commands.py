@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from eckart.cli.refusal import UNFIT, Refusal, ending, printing, say
-from eckart.cli.text import called
+from eckart.cli.text import called, elided
 
 if TYPE_CHECKING:
     from eckart.cli.files import Tensor
@@ -252,7 +252,7 @@ def _tell(
             click.echo(line)
     for result in results:
         if result.unfit is not None:
-            say(f"{result.tensor.name}: {result.unfit.sentence}")
+            say(f"{elided(result.tensor.name, 200)}: {result.unfit.sentence}")
     if len(results) < len(chosen):
         number = len(chosen) - len(results)
         say(f"Skipped {number} of {len(chosen)} tensors: {_reasons(chosen)}.")
