@@ -21,7 +21,7 @@ def constant(array: Array) -> Array:
 
 
 def _mapped(results: Any, arguments: Any) -> Any:
-    """`results`, over which ``vmap`` maps if it maps over any of the arguments, on their first axis.
+    """`results`, mapped on their first axis if ``vmap`` maps over any of the arguments.
 
     What a rule returns for the function itself must be mapped as the results of that function are:
     within a ``jit``, a ``scan`` or the like, JAX takes this for granted.

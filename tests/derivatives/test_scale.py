@@ -28,7 +28,7 @@ def compiled(backend, function):
 
 
 def both(backend, function):
-    """The change of a real function along a direction, and the gradient of its product with that."""
+    """The change of a real function along a direction, and the gradient of their product."""
     xp = backend.xp
 
     def change_and_gradient(A, D):
