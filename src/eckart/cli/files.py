@@ -338,22 +338,25 @@ def _member(file: _File, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> T
             f"{_MUST.format(file.path)}, but its member {called(member.filename)} is compressed "
             "by another method than a .npz has. Unpack it and name a file."
         )
-    name = member.filename.removesuffix(".npy")
-
-    def load() -> np.ndarray[Any, Any]:
-        # By its record, not its name, which two members may share.
-        with file.reading(name), archive.open(member) as stream:
-            header = _npy_header(stream)
-            packed = member.compress_size
-            stored = member.compress_type == zipfile.ZIP_STORED
-            header.refuse_shortage(packed if stored else packed * _DEFLATED)
-            array = _filled(stream, header)
-            stream.read(1)  # at the end the checksum is looked at
-            return array
-
     with file.reading(member.filename), archive.open(member) as stream:
         header = _npy_header(stream)
-    return Tensor(name, header.shape, _dtype_name(header.dtype), load)
+    name = member.filename.removesuffix(".npy")
+    load = partial(_member_values, file, archive, member)
+    return Tensor(name, header.shape, sys.intern(_dtype_name(header.dtype)), load)
+
+
+def _member_values(
+    file: _File, archive: zipfile.ZipFile, member: zipfile.ZipInfo
+) -> np.ndarray[Any, Any]:
+    name = member.filename.removesuffix(".npy")
+    # By its record, not its name, which two members may share.
+    with file.reading(name), archive.open(member) as stream:
+        header = _npy_header(stream)
+        stored = member.compress_type == zipfile.ZIP_STORED
+        header.refuse_shortage(member.compress_size * (1 if stored else _DEFLATED))
+        array = _filled(stream, header)
+        stream.read(1)  # at the end the checksum is looked at
+        return array
 
 
 # The rest, such as F8_E4M3, keep their names.
