@@ -12,14 +12,8 @@ A = zoo.random((4, 3), "float64", 0)
 B, C = zoo.random((4, 2), "float64", 1), zoo.random((2, 3), "float64", 2)
 
 
-def rows(A, B, C):
-    return eckart.update(eckart.LowRank(B, C), A, 2)
-
-
 FUNCTIONS = {
     "truncated_svd": (lambda A: eckart.reconstruct(eckart.truncated_svd(A, 2)), (A,)),
-    "singular_values": (eckart.singular_values, (A,)),
-    "update": (lambda *parts: rows(*parts).svd.S, (A, B, C)),
     "linear": (lambda A, B, C: eckart.linear(A, eckart.LowRank(B, C)), (A, B, C)),
 }
 
