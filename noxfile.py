@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nox
@@ -17,7 +20,20 @@ CPU = [name for name, row in BACKENDS.items() if "device" not in row]
 VERSIONED = ("tests/portable", "tests/kinds", "tests/cli")  # calls of other packages, not numbers
 PYTHONS = nox.project.python_versions(PROJECT)
 
-NEWEST = PYTHONS[-1]
+OTHERS = [version for version in PYTHONS if version != f"3.{sys.version_info.minor}"]
+
+
+def runs(version: str) -> bool:
+    """Whether this Python is found and starts; pyenv's shims are found and may not start."""
+    found = shutil.which(f"python{version}")
+    return (
+        found is not None
+        and not subprocess.run([found, "--version"], capture_output=True).returncode
+    )
+
+
+# The newest that is found; if none is, a session that says so and is skipped.
+NEWEST = next((version for version in reversed(OTHERS) if runs(version)), OTHERS[-1])
 
 nox.options.sessions = [
     *(f"tests({name})" for name in CPU),
