@@ -58,7 +58,8 @@ def _underivable_jvp(primals: Any, tangents: Any) -> NoReturn:
 @jax.custom_jvp
 def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Frame:
     """The frame, given as a constant, as a function of the parts."""
-    return _mapped(frame, (parts, frame, dropped, spare))
+    mapped: Frame = _mapped(frame, (parts, frame, dropped, spare))
+    return mapped
 
 
 @framed.defjvp
@@ -95,7 +96,8 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 @jax.custom_jvp
 def turned(core: Array, S: Array) -> Kept:
     """The SVD of a diagonal core, with its values as constants, as a function of the core."""
-    return _mapped(_derivative.unturned(core, S), (core, S))
+    mapped: Kept = _mapped(_derivative.unturned(core, S), (core, S))
+    return mapped
 
 
 @turned.defjvp
