@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from eckart import _checks
-from eckart._autodiff import underivable
+from eckart._autodiff import constant, deferred, underivable
+from eckart._derivative import Parts
 from eckart._door import public
 from eckart._factors import Factors, LowRank, array_of, dtypes, pair, paired, parts_of
 from eckart._foreign import taken
-from eckart._linalg import matmul, root
+from eckart._linalg import largest_modulus, matmul, normalizing_root, root
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
@@ -25,6 +26,7 @@ from eckart._namespace import (
     conjugate,
     device,
     format_of,
+    is_complex,
     is_dask,
     namespace,
     real_dtype,
@@ -230,7 +232,33 @@ def norm(A: Array | Factors | Operator, /) -> Array:
 
 def _size_of_factors(factors: Factors) -> Array:
     """Frobenius norm from the singular values."""
-    return length(spectrum(factors, fitting=True))
+    parts = pair(factors)
+    size = length(spectrum(LowRank(*map(constant, parts)), fitting=True))
+    found: Array = deferred(_known, _differentiable, parts, size)
+    return found
+
+
+def _known(_: Parts, size: Array) -> Array:
+    """The norm without a derivative."""
+    return size
+
+
+def _differentiable(parts: Parts, size: Array) -> Array:
+    """The norm, given as a constant, as a function of two factors.
+
+    Its square changes as the trace of ``adjoint(B) @ B @ A @ adjoint(A)``, which has a derivative
+    where singular values are equal or zero, but half the digits.
+    """
+    factors = [normalizing_root(largest_modulus(constant(part))) for part in parts]
+    B, A = (part * factor * factor for part, factor in zip(parts, factors, strict=True))
+    for factor in factors:
+        size = size * factor[..., 0, 0] * factor[..., 0, 0]
+    square = _inner(B, A, B, A)
+    square = namespace(square).real(square) if is_complex(square) else square
+    norm = root(size * size + (square - constant(square)))
+    for factor in factors:
+        norm = norm / factor[..., 0, 0] / factor[..., 0, 0]
+    return norm
 
 
 def _size(A: Array | Operator) -> Array:
@@ -314,8 +342,7 @@ def inner(one: Array | Factors | Operator, other: Array | Factors | Operator, /)
     if all(isinstance(A, Factors) for A in named.values()):
         xp, pairs, returned = paired(named)
         (B_1, A_1), (B_2, A_2) = (balanced(*both) for both in pairs)
-        left, right = matmul(adjoint(B_1), B_2), matmul(A_1, adjoint(A_2))
-        return cast(xp.sum(left * conjugate(right), axis=(-2, -1)), returned)
+        return cast(_inner(B_1, A_1, B_2, A_2), returned)
     likes = [array_of(A) for A in named.values()]
     xp = _checks.arrays(one=likes[0], other=likes[1])
     _checks.same_matrix_shape("one", one.shape, "other", other.shape)
@@ -332,6 +359,12 @@ def inner(one: Array | Factors | Operator, other: Array | Factors | Operator, /)
     else:
         result = _by_entries(first, second, stack)
     return cast(result, returned)
+
+
+def _inner(B_1: Array, A_1: Array, B_2: Array, A_2: Array) -> Array:
+    """Inner product of ``B_1 @ A_1`` and ``B_2 @ A_2``."""
+    left, right = matmul(adjoint(B_1), B_2), matmul(A_1, adjoint(A_2))
+    return namespace(left).sum(left * conjugate(right), axis=(-2, -1))
 
 
 def _at_hand(name: str, A: Any, dtype: DType) -> Array | Factors | Operator:

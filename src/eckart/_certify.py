@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from eckart._linalg import (
     chunks,
     column_norms,
     eigvalsh,
+    exponent_range,
     largest_modulus,
     matmul,
     normalizing_root,
@@ -265,8 +267,7 @@ def _measured(A: Any, parts: tuple[Array, ...]) -> tuple[Operator, Array]:
     if isinstance(A, Operator):
         operator = underivable(A)
         if 0 in A.shape:
-            xp = namespace(operator.like)
-            return operator, largest_modulus(xp.zeros(A.shape, dtype=operator.like.dtype))
+            return operator, largest_modulus(formed(operator))
         return operator, magnitude(operator)
     operator = product(*parts) if isinstance(A, Factors) else stored(*parts)
     return operator, _product_of_sizes(parts)
@@ -275,7 +276,17 @@ def _measured(A: Any, parts: tuple[Array, ...]) -> tuple[Operator, Array]:
 def _product_of_sizes(parts: tuple[Array, ...]) -> Array:
     """Product of the largest moduli in a matrix, or in all its factors, shape (..., 1, 1)."""
     matrices = [part[..., None, :] if part.ndim < parts[0].ndim else part for part in parts]
-    return math.prod(map(largest_modulus, matrices))
+    return functools.reduce(_times, map(largest_modulus, matrices))
+
+
+def _times(one: Array, other: Array) -> Array:
+    """The product of two sizes, infinite where it is not finite, without a warning of NumPy."""
+    xp = namespace(one)
+    half = 2.0 ** -(exponent_range(one) // 2)
+    finite = xp.isfinite(one) & xp.isfinite(other)
+    one, other = xp.where(finite, one, 0.0), xp.where(finite, other, 0.0)
+    fits = finite & ((one * half) * (other * half) < 1)
+    return xp.where(fits, xp.where(fits, one, 0.0) * other, math.inf)
 
 
 def _triplets(known: tuple[Array, ...], factor: Array) -> tuple[Array, Array, Array]:

@@ -10,7 +10,17 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from eckart._namespace import contiguous, is_array, is_dask, is_torch, native
+from eckart._namespace import (
+    Array,
+    contiguous,
+    is_array,
+    is_dask,
+    is_jax,
+    is_plain,
+    is_torch,
+    namespace,
+    native,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,16 +29,18 @@ R = TypeVar("R")
 def public(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function be called from outside.
 
-    Arguments come in the byte order of the machine and without empty chunks. NumPy's warnings about
-    numbers do not leave the function: what is not finite is refused in a sentence, or is the
+    Arguments come in the byte order of the machine and without empty chunks. Arrays of NumPy that
+    come with traced ones of JAX become arrays of JAX, as in its own functions. NumPy's warnings
+    about numbers do not leave the function: what is not finite is refused in a sentence, or is the
     result. Results have their entries in row-major order, in the byte order of the first argument.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> R:
         order = _byte_order(args[0]) if args else "="
-        args = tuple(_admitted(value) for value in args)
-        kwargs = {name: _admitted(value) for name, value in kwargs.items()}
+        traced = _traced([*args, *kwargs.values()])
+        args = tuple(_admitted(value, traced) for value in args)
+        kwargs = {name: _admitted(value, traced) for name, value in kwargs.items()}
         with _without_warnings([*args, *kwargs.values()]):
             result: R = _settled(function(*args, **kwargs), order)
         return result
@@ -36,14 +48,23 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     return cast(Callable[P, R], wrapped)
 
 
-def _admitted(value: Any) -> Any:
+def _traced(values: list[Any]) -> Array | None:
+    """The first traced array of JAX among arguments and the parts of factors; None without one."""
+    for value in values:
+        found = _traced([*value]) if _is_record(value) else value
+        if is_jax(found) and not is_plain(found):
+            return found
+    return None
+
+
+def _admitted(value: Any, traced: Array | None) -> Any:
     """An argument, or the parts of factors, as everything inside expects it."""
     if _is_record(value):
-        parts = [_admitted(part) for part in value]
+        parts = [_admitted(part, traced) for part in value]
         same = all(new is old for new, old in zip(parts, value, strict=True))
         return value if same else type(value)(*parts)
     if isinstance(value, np.ndarray):
-        return native(value)
+        return native(value) if traced is None else namespace(traced).asarray(native(value))
     if is_dask(value):
         return _without_empty_chunks(native(value))
     return value

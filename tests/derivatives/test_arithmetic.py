@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import eckart
+import zoo
 from compare import assert_within
 from truth import low_rank
 
@@ -38,3 +39,19 @@ def test_gradients_at_zero_are_finite(backend, dtype):
     ):
         for part in backend.gradient(function, *zero):
             assert_within(backend.to_numpy(part), np.zeros(part.shape), dtype=dtype, size=0)
+
+
+@pytest.mark.needs("double")
+def test_second_derivative_of_the_norm_is_that_of_the_entries(backend):
+    """Factors have singular values of zero, which are equal; the norm is smooth all the same."""
+    factors, _ = low_rank(backend, "float64", r=2)
+    (B, A), D = factors, backend.asarray(zoo.random((7, 2), "float64", 9))
+
+    def slope(B):
+        return backend.along(lambda B: eckart.norm(eckart.LowRank(B, A)), B, D)
+
+    found = float(backend.along(slope, B, D))
+    W, V = backend.to_numpy(B) @ backend.to_numpy(A), backend.to_numpy(D) @ backend.to_numpy(A)
+    size = np.linalg.norm(W)
+    exact = np.sum(V * V) / size - np.sum(W * V) ** 2 / size**3
+    assert_within(found, exact, dtype="float64", size=7, scale=40, units=4)

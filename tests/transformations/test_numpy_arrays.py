@@ -30,3 +30,16 @@ def test_arrays_of_numpy_are_differentiated_like_those_of_jax(name):
     change = jnp.sum(jax.jvp(function, arrays, arrays)[1])
     along = sum(np.sum(part * array) for part, array in zip(found, arrays, strict=True))
     assert abs(change - along) < 1e-10 * (1 + abs(along))
+
+
+def test_an_array_of_numpy_may_stand_beside_a_traced_one():
+    """What is not differentiated may stay as it is: the gradient is the same."""
+    import jax
+    import jax.numpy as jnp
+
+    def loss(B, C):
+        return jnp.sum(eckart.reconstruct(eckart.LowRank(B, C)) ** 2)
+
+    mixed = jax.grad(loss)(B, C)
+    whole = jax.grad(loss)(jnp.asarray(B), jnp.asarray(C))
+    assert np.max(np.abs(mixed - whole)) == 0
