@@ -23,6 +23,14 @@ from eckart.cli import files, output
 pytestmark = pytest.mark.numpy_only
 
 
+@pytest.fixture(autouse=True)
+def _interruptible():
+    """A shell starts what runs in the background with Control-C ignored, and so its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def shell(line, *arguments, program=("-m", "eckart")):
     """Run the command as ``$@`` in a line of the shell, with streams that are buffered."""
     return subprocess.run(
