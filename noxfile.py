@@ -77,6 +77,7 @@ def tests(session: nox.Session, backend: str) -> None:
     """Run the suite on one library of the table in pyproject.toml."""
     install(session, BACKENDS[backend].get("group", backend), "test", "cli")
     if backend == "numpy":
+        session.install(*nox.project.dependency_groups(PROJECT, "numpy", "sparse"))  # brings Numba
         # The package carries a checkpoint; what it would need to run the model is not needed.
         session.install("--no-deps", *nox.project.dependency_groups(PROJECT, "checkpoint"))
     run_suite(session, backend)

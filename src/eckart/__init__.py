@@ -3,7 +3,7 @@
 from eckart._arithmetic import add, inner, norm
 from eckart._certify import Certificate, certify
 from eckart._factors import SVD, LowRank, linear, reconstruct
-from eckart._operator import Operator, operator
+from eckart._matrices.operator import Operator, operator
 from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
 from eckart._svd import factorize, singular_values, truncated_svd
 from eckart._tolerance import hard_threshold, select_rank, truncation_error

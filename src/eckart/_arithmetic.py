@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from eckart import _checks
-from eckart._autodiff import constant, deferred, underivable
+from eckart._autodiff import constant, constant_matrix, deferred, guarded
 from eckart._derivative import Parts
 from eckart._door import public
-from eckart._factors import Factors, LowRank, array_of, dtypes, pair, paired, parts_of
-from eckart._foreign import taken
-from eckart._linalg import largest_modulus, matmul, normalizing_root, root
+from eckart._factors import Factors, LowRank, dtypes
+from eckart._linalg import largest_modulus, normalizing_root, root
+from eckart._matrices import Matrix, as_matrix
+from eckart._matrices.operator import Operator
+from eckart._matrices.product import inner_of_factors, joined
+from eckart._matrices.sum import Sum
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
     DType,
-    adjoint,
     cast,
-    concrete_int,
-    conjugate,
-    device,
     format_of,
     is_complex,
-    is_dask,
     namespace,
     real_dtype,
-    widest,
     working,
 )
-from eckart._operator import (
-    Operator,
-    columns,
-    combination,
-    dense,
-    energy,
-    product,
-    scaled,
-    stored,
-)
-from eckart._svd import spectrum, whole
-from eckart._thin import balanced
+from eckart._svd import spectrum
 from eckart._tolerance import length
 
 
@@ -109,73 +94,43 @@ def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator
     """
     if not terms:
         raise TypeError("`add` must have at least one term, got none.")
-    named = {f"terms[{i}]": taken(f"terms[{i}]", term) for i, term in enumerate(terms)}
+    named = {f"terms[{i}]": as_matrix(f"terms[{i}]", term) for i, term in enumerate(terms)}
     scales = [1.0] * len(terms) if weights is None else [*weights]
     _checks.one_each("weights", len(scales), "terms", len(terms))
-    if all(isinstance(term, Factors) for term in named.values()):
-        return _joined(named, scales)
-    return _combined(named, scales)
-
-
-def _joined(named: dict[str, Factors], scales: list[Any]) -> LowRank:
-    """The sum of factors, side by side."""
-    xp, pairs, returned = paired(named)
-    lefts = [
-        _checks.weight(f"weights[{i}]", scale, B, B.shape[:-2]) * B
-        for i, (scale, (B, _)) in enumerate(zip(scales, pairs, strict=True))
-    ]
-    rights = [A for _, A in pairs]
-    stack: tuple[int, ...] = ()
-    for name, array in zip((*named, *named), (*lefts, *rights), strict=True):
-        _checks.stacks(name, array.shape[:-2], "the other terms", stack)
-        stack = np.broadcast_shapes(stack, array.shape[:-2])
-    B, A = (
-        xp.concat([xp.broadcast_to(part, (*stack, *part.shape[-2:])) for part in parts], axis=axis)
-        for parts, axis in ((lefts, -1), (rights, -2))
-    )
-    return LowRank(cast(B, returned), cast(A, returned))
-
-
-def _combined(named: dict[str, Any], scales: list[Any]) -> Operator:
-    """The sum of matrices of which some are no factors, as its products."""
-    likes = {name: array_of(term) for name, term in named.items()}
-    operators = _operators(named)
-    shape = np.broadcast_shapes(*(term.shape for term in named.values()))
-    for name, term in named.items():
-        if isinstance(term, Operator):
-            _checks.same_shape(name, term.shape, "the sum", shape)
-    like = operators[0].like
-    weights = [
+    matrices, shape, like, returned = _agreeing(named, "the others", "the sum")
+    factors = [
         _checks.weight(f"weights[{i}]", scale, like, shape[:-2]) for i, scale in enumerate(scales)
     ]
-    dtypes = [like.dtype for like in likes.values()]
-    first = next(iter(likes.values()))
-    alike = not is_dask(first) and all(dtype == dtypes[0] for dtype in dtypes)
-    return replace(combination(operators, weights), shape=shape, like=first if alike else like)
+    if all(A.has_factors for A in matrices):
+        B, C = joined([A.factors() for A in matrices], factors, shape[:-2])
+        return LowRank(cast(B, returned), cast(C, returned))
+    first = named["terms[0]"]
+    return Sum(matrices, factors, first.like if first.dtype == returned else like)
 
 
-def _operators(named: dict[str, Any]) -> list[Operator]:
-    """The products with matrices of one shape, all in the dtype they are computed in together."""
-    likes = {name: array_of(term) for name, term in named.items()}
+def _agreeing(
+    named: dict[str, Matrix], others: str, result: str
+) -> tuple[list[Matrix], tuple[int, ...], Array, DType]:
+    """Matrices of one shape in the dtype that all are computed in, and what they have in common.
+
+    That is the shape, an array like what is computed, and the dtype to return.
+    """
+    likes = {name: A.like for name, A in named.items()}
     xp = _checks.arrays(**likes)
-    (first, one), *others = named.items()
-    for name, term in others:
-        _checks.same_matrix_shape(first, one.shape, name, term.shape)
-    computed = xp.result_type(*(working(like).dtype for like in likes.values()))
-    return [_operator(name, term, computed) for name, term in named.items()]
-
-
-def _operator(name: str, A: Any, dtype: DType) -> Operator:
-    """The products with a matrix in a dtype, which an operator must have already."""
-    if isinstance(A, Operator):
-        _checks.same_dtype("the others", dtype, name, working(A.like).dtype)
-        return replace(A, like=working(A.like))
-    if is_dask(A):
-        from eckart import _dask
-
-        return _dask.products(cast(A, dtype))
-    parts = [cast(part, dtype) for part in parts_of(A)]
-    return product(*parts) if len(parts) == 2 else stored(*parts)
+    first, one = next(iter(named.items()))
+    shape = one.shape
+    for name, A in named.items():
+        _checks.same_matrix_shape(first, one.shape, name, A.shape)
+        _checks.stacks(name, A.shape[:-2], others, shape[:-2])
+        shape = np.broadcast_shapes(shape, A.shape)
+    for name, A in named.items():
+        if A.by_products:
+            _checks.same_shape(name, A.shape, result, shape)
+    computed, returned = dtypes(
+        xp, [*map(working, likes.values())], [A.dtype for A in named.values()]
+    )
+    like = cast(working(likes[first]), computed)
+    return [A.astype(computed, name, others) for name, A in named.items()], shape, like, returned
 
 
 @public
@@ -224,18 +179,17 @@ def norm(A: Array | Factors | Operator, /) -> Array:
     >>> round(float(eckart.norm(factors)), 12)
     5.0
     """
-    A = taken("A", A)
-    size = _size_of_factors(A) if isinstance(A, Factors) else _size(A)
-    _look(A, size)
-    return cast(size, real_dtype(array_of(A)))
-
-
-def _size_of_factors(factors: Factors) -> Array:
-    """Frobenius norm from the singular values."""
-    parts = pair(factors)
-    size = length(spectrum(LowRank(*map(constant, parts)), fitting=True))
-    found: Array = deferred(_known, _differentiable, parts, size)
-    return found
+    matrix = as_matrix("A", A)
+    if matrix.has_factors:
+        size = length(spectrum(constant_matrix(matrix), fitting=True))
+        found = deferred(_known, _differentiable, matrix.parts, size)
+    else:
+        squares, power = guarded(matrix).scaled_energy()
+        xp = namespace(squares)
+        found = xp.where(xp.isfinite(power), root(squares), math.nan) / cast(power, squares.dtype)
+    largest = format_of(matrix.like).largest
+    _checks.fitting(found, largest, "the norm", matrix.dtype, A=matrix.given)
+    return cast(found, real_dtype(matrix.like))
 
 
 def _known(_: Parts, size: Array) -> Array:
@@ -253,45 +207,12 @@ def _differentiable(parts: Parts, size: Array) -> Array:
     B, A = (part * factor * factor for part, factor in zip(parts, factors, strict=True))
     for factor in factors:
         size = size * factor[..., 0, 0] * factor[..., 0, 0]
-    square = _inner(B, A, B, A)
+    square = inner_of_factors((B, A), (B, A))
     square = namespace(square).real(square) if is_complex(square) else square
     norm = root(size * size + (square - constant(square)))
     for factor in factors:
         norm = norm / factor[..., 0, 0] / factor[..., 0, 0]
     return norm
-
-
-def _size(A: Array | Operator) -> Array:
-    """Frobenius norm from the entries, NaN where one of them is not finite."""
-    if is_dask(A) and len(A.shape) == 2 and 0 not in A.shape:
-        from eckart import _dask
-
-        squares, power = _dask.squared_norm(A)
-    else:
-        operator, power = _scaled(whole(A) if is_dask(A) else A)
-        squares, power = energy(operator), power[..., 0, 0]
-    xp = namespace(squares)
-    return xp.where(xp.isfinite(power), root(squares), math.nan) / cast(power, squares.dtype)
-
-
-def _scaled(A: Array | Operator) -> tuple[Operator, Array]:
-    """The products with a matrix times a power of two, and that power, (..., 1, 1)."""
-    return scaled(underivable(A)) if isinstance(A, Operator) else dense(working(A))
-
-
-def _look(A: Any, size: Array) -> None:
-    """Refuse what is not finite or does not fit the dtype, with one wait for the device."""
-    if 0 in size.shape:
-        return
-    xp = namespace(size)
-    largest = min(format_of(array_of(A)).largest, format_of(size).largest)
-    if concrete_int(xp.all(size <= largest)) != 0:
-        return
-    if concrete_int(xp.any(xp.isnan(size))):
-        if isinstance(A, Operator):
-            _checks.nonfinite_products("A")
-        _checks.nonfinite(A=A)
-    _checks.overflow("the norm", A.dtype)
 
 
 @public
@@ -338,73 +259,9 @@ def inner(one: Array | Factors | Operator, other: Array | Factors | Operator, /)
     >>> float(eckart.inner(one, other))
     3.0
     """
-    named = {"one": taken("one", one), "other": taken("other", other)}
-    if all(isinstance(A, Factors) for A in named.values()):
-        xp, pairs, returned = paired(named)
-        (B_1, A_1), (B_2, A_2) = (balanced(*both) for both in pairs)
-        return cast(_inner(B_1, A_1, B_2, A_2), returned)
-    likes = [array_of(A) for A in named.values()]
-    xp = _checks.arrays(one=likes[0], other=likes[1])
-    _checks.same_matrix_shape("one", one.shape, "other", other.shape)
-    computed, returned = dtypes(xp, [*map(working, likes)], [like.dtype for like in likes])
-    first, second = (_at_hand(name, A, computed) for name, A in named.items())
-    stack = np.broadcast_shapes(one.shape[:-2], other.shape[:-2])
-    for name, A in named.items():
-        if isinstance(A, Operator):
-            _checks.same_shape(name, A.shape, "the product", (*stack, *A.shape[-2:]))
-    if isinstance(first, Factors):
-        result = conjugate(_with_factors(second, first, stack))
-    elif isinstance(second, Factors):
-        result = _with_factors(first, second, stack)
-    else:
-        result = _by_entries(first, second, stack)
-    return cast(result, returned)
-
-
-def _inner(B_1: Array, A_1: Array, B_2: Array, A_2: Array) -> Array:
-    """Inner product of ``B_1 @ A_1`` and ``B_2 @ A_2``."""
-    left, right = matmul(adjoint(B_1), B_2), matmul(A_1, adjoint(A_2))
-    return namespace(left).sum(left * conjugate(right), axis=(-2, -1))
-
-
-def _at_hand(name: str, A: Any, dtype: DType) -> Array | Factors | Operator:
-    """A matrix in a dtype, which an operator must have already, and in memory."""
-    if isinstance(A, Operator):
-        _checks.same_dtype("the other", dtype, name, working(A.like).dtype)
-        return underivable(A)
-    if isinstance(A, Factors):
-        return LowRank(*(cast(part, dtype) for part in balanced(*pair(A))))
-    return cast(whole(A, name) if is_dask(A) else A, dtype)
-
-
-def _with_factors(A: Array | Operator, factors: Factors, stack: tuple[int, ...]) -> Array:
-    """Inner product of a matrix with factors, by its product with one of them."""
-    operator, power = _scaled(A)
-    B, C = factors
-    xp = namespace(B)
-    B = xp.broadcast_to(B, (*stack, *B.shape[-2:]))
-    products = xp.matrix_transpose(operator.rmatmul(B)) * C
-    return xp.sum(products, axis=(-2, -1)) / power[..., 0, 0]
-
-
-def _by_entries(first: Array | Operator, second: Array | Operator, stack: tuple[int, ...]) -> Array:
-    """Inner product of two matrices, some columns at a time, or rows if they are the fewer."""
-    (left, one), (right, other) = _blocks(first), _blocks(second)
-    xp = namespace(one, other)
-    like = widest(array_of(first))
-    total = xp.zeros(stack, dtype=like.dtype, device=device(like))
-    for P, Q in zip(left, right, strict=True):
-        total = total + xp.sum(conjugate(widest(P)) * widest(Q), axis=(-2, -1))
-    m, n = first.shape[-2:]
-    total = total if n <= m else conjugate(total)
-    return total / cast(one, real_dtype(total)) / cast(other, real_dtype(total))
-
-
-def _blocks(A: Array | Operator) -> tuple[Iterator[Array], Array]:
-    """Some columns at a time of a matrix times a power of two, or of its adjoint; the power."""
-    operator, power = _scaled(A)
-    if not isinstance(A, Operator):
-        return (part * power for part in columns(A)), power[..., 0, 0]
-    # Copies, for a product may reuse the memory that it returned before.
-    copies = (namespace(part).asarray(part, copy=True) for part in columns(operator))
-    return copies, power[..., 0, 0]
+    named = {"one": as_matrix("one", one), "other": as_matrix("other", other)}
+    matrices, _, _, returned = _agreeing(named, "the other", "the product")
+    (first, power), (second, another) = (
+        guarded(A.loaded(name)).scaled() for name, A in zip(named, matrices, strict=True)
+    )
+    return cast(first.inner(second) / power[..., 0, 0] / another[..., 0, 0], returned)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from eckart._derivative import Kept, Known, Parts, distrusted, normal, split_core, values
 from eckart._derivative import framed as frame_of
 from eckart._linalg import matmul, root
+from eckart._matrices import Matrix
 from eckart._namespace import (
     Array,
     has_derivative,
@@ -18,9 +18,7 @@ from eckart._namespace import (
     is_jax,
     is_plain,
     is_torch,
-    working,
 )
-from eckart._operator import Operator
 
 
 def constant(array: Array) -> Array:
@@ -64,23 +62,23 @@ def represented(
     return factors
 
 
-def underivable(operator: Operator) -> Operator:
-    """`operator` in the dtype it is computed in; it refuses to be differentiated."""
+def constant_matrix(A: Matrix) -> Matrix:
+    """`A` without a derivative, in the dtype that it is computed in.
 
-    def guarded(multiply: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        def product(X: Array) -> Array:
-            Y = multiply(X)
-            module = _registry((Y,))
-            return Y if module is None else module.underivable(Y)
+    The products of a linear operator refuse to be differentiated.
+    """
+    return A.constant(constant, _refused)
 
-        return product
 
-    return replace(
-        operator,
-        like=working(constant(operator.like)),
-        matmul=guarded(operator.matmul),
-        rmatmul=guarded(operator.rmatmul),
-    )
+def guarded(A: Matrix) -> Matrix:
+    """`A` itself where it is differentiable, else `A` with products that refuse it."""
+    return A if A.parts else constant_matrix(A)
+
+
+def _refused(Y: Array) -> Array:
+    """A product with what has no derivative."""
+    module = _registry((Y,))
+    return Y if module is None else module.underivable(Y)
 
 
 def deferred(

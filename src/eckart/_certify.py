@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
 from eckart import _checks
-from eckart._autodiff import constant, underivable
+from eckart._autodiff import constant, constant_matrix
 from eckart._door import public
-from eckart._factors import Factors, array_of, checked, in_memory, parts_of
-from eckart._foreign import taken
+from eckart._factors import SVD, Factors, pair
 from eckart._golub_kahan import completed, extended, started
 from eckart._linalg import (
-    chunks,
     column_norms,
     eigvalsh,
-    exponent_range,
-    largest_modulus,
     matmul,
     normalizing_root,
     root,
@@ -25,6 +20,9 @@ from eckart._linalg import (
     svd,
     svdvals,
 )
+from eckart._matrices import Matrix, as_matrix
+from eckart._matrices.operator import Operator
+from eckart._matrices.product import Product
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
@@ -34,25 +32,12 @@ from eckart._namespace import (
     device,
     format_of,
     is_complex,
-    is_dask,
     namespace,
     real_dtype,
     widest,
     working,
 )
-from eckart._operator import (
-    Operator,
-    combination,
-    energy,
-    formed,
-    magnitude,
-    product,
-    rescaled,
-    stored,
-)
-from eckart._svd import whole
-from eckart._thin import balanced, thin_svd, thin_svdvals
-from eckart._tolerance import length
+from eckart._thin import thin_svd
 
 # Columns and steps of the iteration that bounds the spectral norm of the remainder, the probability
 # that the bound is wrong, and the streams it draws from, which no decomposition uses.
@@ -179,27 +164,20 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
     '10.2470'
     """
     seed = _checks.integer("seed", seed)
-    A = taken("A", A)
-    if is_dask(array_of(A)):
-        A = whole(A)
-    parts, known = _arguments(A, factors)
-    operator, own = _measured(A, parts)
-    size = _product_of_sizes(known)
+    matrix, approximation = _arguments(A, factors)
+    own, size = matrix.magnitude(), approximation.magnitude()
     xp = namespace(size)
     factor = normalizing_root(xp.maximum(own, size))
     if concrete_int(xp.all(xp.isfinite(factor))) == 0:
-        _refuse(A, factors)
-    U, S, Vh = _triplets(known, factor)
+        given = {name: as_matrix(name, M).given for name, M in (("factors", factors), ("A", A))}
+        _checks.broken(**given)
+        _checks.overflow("a product of factors", factors.dtype)
+    U, S, Vh = _triplets(approximation, factor)
     own = normalizing_root(own)
-    whole_matrix, operator = rescaled(operator, own), rescaled(operator, factor)
+    itself, scaled = matrix.rescaled(own), matrix.rescaled(factor)
     B = U * S[..., None, :]
-    remainder = combination((operator, product(B, Vh)), (1.0, -1.0))
-    if isinstance(A, Operator):
-        error, norm = xp.sqrt(energy(remainder)), xp.sqrt(energy(whole_matrix))
-    elif isinstance(A, Factors):
-        error, norm = _norms_thin(parts, own, factor, B, Vh)
-    else:
-        error, norm = _norms_dense(parts[0], own, factor, B, Vh)
+    remainder = scaled.minus(B, Vh)
+    error, norm = remainder.norm(), itself.norm()
     shift = (own / factor)[..., 0, 0]  # above one where the factors are far larger than the matrix
     relative = _ratio(error, norm) * shift * shift
     norm = norm / shift / shift
@@ -215,10 +193,10 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
     count = xp.count_nonzero(present, axis=-1)
     inside = xp.arange(V.shape[-1], device=device(V)) < count[..., None]
     V, T = xp.where(inside[..., None, :], V, 0.0), T[..., :, None] * Xh
-    AV = operator.matmul(V)
-    AAV = operator.rmatmul(AV)
+    AV = scaled.matmul(V)
+    AAV = scaled.rmatmul(AV)
     right = _column_norms(matmul(AV, T) - B)
-    left = _column_norms(operator.rmatmul(U) - adjoint(Vh) * S[..., None, :])
+    left = _column_norms(scaled.rmatmul(U) - adjoint(Vh) * S[..., None, :])
     wrong = _norm(AV - matmul(B, matmul(Vh, V))) + rounding
     outside = _norm(AAV - matmul(V, matmul(adjoint(V), AAV))) + 2 * rounding * _norm(AV)
     missed = wrong * wrong + _missed(AV, inside, outside, spectral, rounding)
@@ -242,104 +220,30 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
     return Certificate(**{name: cast(value, S.dtype) for name, value in measured.items()})
 
 
-def _arguments(A: Any, factors: Any) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-    """The matrix or its two factors, and the factors, constants of one dtype."""
-    factors = in_memory(checked("factors", factors))
-    xp = _checks.arrays(A=array_of(A), factors=factors[0])
-    _checks.same_shape("A", A.shape, "factors", factors.shape)
-    if isinstance(A, Operator):
-        _checks.same_dtype("factors", working(factors[0]).dtype, "A", working(A.like).dtype)
-    like = (working(A.like),) if isinstance(A, Operator) else parts_of(A)
-    parts = tuple(map(constant, like))
-    left, *middle, right = (constant(working(part)) for part in factors)
-    dtype = xp.result_type(parts[0].dtype, left.dtype)
+def _arguments(A: Any, factors: Any) -> tuple[Matrix, Product]:
+    """The matrix and what approximates it, constants of one dtype."""
+    matrix, known = as_matrix("A", A), Product.of("factors", factors)
+    xp = _checks.arrays(A=matrix.like, factors=known.like)
+    _checks.same_shape("A", matrix.shape, "factors", known.shape)
+    left, *middle, right = (constant(working(part)) for part in known.given)
+    dtype = xp.result_type(working(matrix.like).dtype, left.dtype)
     left, right = cast(left, dtype), cast(right, dtype)
-    if middle:
-        known: tuple[Array, ...] = left, cast(middle[0], real_dtype(left)), right
-    else:
-        known = balanced(left, right)
-    parts = tuple(cast(part, dtype) for part in parts)
-    return balanced(*parts) if isinstance(A, Factors) else parts, known
+    given = type(known.given)(left, *(cast(S, real_dtype(left)) for S in middle), right)
+    matrix = constant_matrix(matrix.loaded()).astype(dtype, "A", "factors")
+    return matrix, Product(*pair(given), given)
 
 
-def _measured(A: Any, parts: tuple[Array, ...]) -> tuple[Operator, Array]:
-    """The products with the matrix, and about how large it is, shape (..., 1, 1)."""
-    if isinstance(A, Operator):
-        operator = underivable(A)
-        if 0 in A.shape:
-            return operator, largest_modulus(formed(operator))
-        return operator, magnitude(operator)
-    operator = product(*parts) if isinstance(A, Factors) else stored(*parts)
-    return operator, _product_of_sizes(parts)
-
-
-def _product_of_sizes(parts: tuple[Array, ...]) -> Array:
-    """Product of the largest moduli in a matrix, or in all its factors, shape (..., 1, 1)."""
-    matrices = [part[..., None, :] if part.ndim < parts[0].ndim else part for part in parts]
-    return functools.reduce(_times, map(largest_modulus, matrices))
-
-
-def _times(one: Array, other: Array) -> Array:
-    """The product of two sizes, infinite where it is not finite, without a warning of NumPy."""
-    xp = namespace(one)
-    half = 2.0 ** -(exponent_range(one) // 2)
-    finite = xp.isfinite(one) & xp.isfinite(other)
-    one, other = xp.where(finite, one, 0.0), xp.where(finite, other, 0.0)
-    fits = finite & ((one * half) * (other * half) < 1)
-    return xp.where(fits, xp.where(fits, one, 0.0) * other, math.inf)
-
-
-def _triplets(known: tuple[Array, ...], factor: Array) -> tuple[Array, Array, Array]:
+def _triplets(known: Product, factor: Array) -> tuple[Array, Array, Array]:
     """The triplets of the factors times the square of a power of two, zero where there is none."""
-    if len(known) == 3:
-        U, S, Vh = known
+    if isinstance(known.given, SVD):
+        U, S, Vh = known.given
         return U, S * factor[..., 0] * factor[..., 0], Vh
     xp = namespace(factor)
-    B, A = known
-    U, S, Vh = thin_svd(B * factor, A * factor, 0)
+    B, A = known.rescaled(factor).parts
+    U, S, Vh = thin_svd(B, A, 0)
     pairs = xp.count_nonzero(xp.any(B != 0, axis=-2) & xp.any(A != 0, axis=-1), axis=-1)
     present = xp.arange(S.shape[-1], device=device(S)) < pairs[..., None]
     return xp.where(present[..., None, :], U, 0.0), S, xp.where(present[..., :, None], Vh, 0.0)
-
-
-def _refuse(A: Any, factors: Any) -> None:
-    """Say what is not finite."""
-    for name, value in ("factors", factors), ("A", A):
-        if isinstance(value, Operator):
-            _checks.nonfinite_products(name)
-        arrays = value if isinstance(value, Factors) else (value,)
-        if not all(namespace(part).all(namespace(part).isfinite(part)) for part in arrays):
-            _checks.nonfinite(**{name: value})
-    _checks.overflow("a product of factors", factors.dtype)
-
-
-def _norms_dense(A: Array, own: Array, factor: Array, B: Array, C: Array) -> tuple[Array, Array]:
-    """Frobenius norms of ``factor**2 * A - B @ C`` and of ``own**2 * A``."""
-    xp = namespace(A)
-    wide = widest(C)
-    squares = 0.0, 0.0
-    for part, rows in chunks(A, B):
-        rest = widest(part * factor * factor) - matmul(widest(rows), wide)
-        squares = (
-            squares[0] + squared_norm(rest),
-            squares[1] + squared_norm(widest(part * own * own)),
-        )
-    return xp.sqrt(squares[0]), xp.sqrt(squares[1])
-
-
-def _norms_thin(
-    parts: tuple[Array, ...], own: Array, factor: Array, B: Array, C: Array
-) -> tuple[Array, Array]:
-    """The same of the product of `parts`."""
-    xp = namespace(B)
-    left, right = parts
-    stacked = (
-        xp.concat([left * factor, -B], axis=-1),
-        xp.concat([right * factor, C], axis=-2),
-    )
-    pairs = stacked, (left * own, right * own)
-    rest, whole = (length(thin_svdvals(*pair, 0)) for pair in pairs)
-    return rest, whole
 
 
 def _ratio(error: Array, norm: Array) -> Array:
@@ -359,11 +263,11 @@ def _column_norms(A: Array) -> Array:
     return column_norms(widest(A))
 
 
-def _spectral_norm(operator: Operator, seed: int) -> tuple[Array, Array, float]:
+def _spectral_norm(operator: Matrix, seed: int) -> tuple[Array, Array, float]:
     """An estimate of the spectral norm from below, an upper bound, its failure probability."""
     n = operator.shape[-1]
     if min(operator.shape[-2:]) <= _WIDTH * (_STEPS + 1):
-        norm = _largest(svdvals(formed(operator)))
+        norm = _largest(svdvals(operator.formed()))
         return norm, norm, 0.0
     basis = started(operator, _WIDTH, seed=seed, stream=_STREAM)
     for _ in range(_STEPS - 1):

@@ -319,6 +319,14 @@ def refuse_whole(name: str, shape: tuple[int, ...], limit: int) -> NoReturn:
     )
 
 
+def refuse_fill(name: str, value: Any) -> NoReturn:
+    """Say that entries which a sparse array does not store are not zero."""
+    raise ValueError(
+        f"`{name}` must be zero wherever it stores nothing, got a fill value of {value}. "
+        "Convert it first, with todense, or add what it is filled with by eckart.add."
+    )
+
+
 def same_dtype(first: str, one: Any, other: str, two: Any) -> None:
     """Refuse what must have one dtype and does not."""
     if one != two:
@@ -525,9 +533,24 @@ def ranks(value: Any, S: Array) -> Any:
 
 
 def nonfinite(**named: Any) -> NoReturn:
-    """Say how many entries of a matrix or of its factors are not finite, and where the first is."""
+    """Say where a matrix or its factors are not finite, or that a decomposition failed."""
+    broken(**named)
+    names = " and ".join(f"`{name}`" for name in named)
+    raise ArithmeticError(
+        f"the singular values of {names} came out as NaN although {names} is finite: "
+        "the library's decomposition did not converge."
+    )
+
+
+def broken(**named: Any) -> None:
+    """Refuse a matrix or factors with entries that are not finite, with how many and where.
+
+    None stands for a matrix that is known by its products, one of which is not finite.
+    """
     parts = {}
     for name, A in named.items():
+        if A is None:
+            continue
         fields = A._asdict() if isinstance(A, tuple) else {}  # type: ignore[attr-defined]
         parts.update({f"{name}.{field}": part for field, part in fields.items()} or {name: A})
     for part, array in parts.items():
@@ -541,19 +564,32 @@ def nonfinite(**named: Any) -> NoReturn:
                 f"are NaN or infinite, the first at index {index}. "
                 "Replace them first, for example with xp.where."
             )
-    names = " and ".join(f"`{name}`" for name in named)
-    raise ArithmeticError(
-        f"the singular values of {names} came out as NaN although {names} is finite: "
-        "the library's decomposition did not converge."
-    )
+    for name, A in named.items():
+        if A is None:
+            _nonfinite_products(name)
 
 
-def nonfinite_products(name: str) -> NoReturn:
+def _nonfinite_products(name: str) -> NoReturn:
     """Say that a matrix known by its products is not finite."""
     raise ValueError(
         f"`{name}` must be finite, but a product with it has NaN or infinite entries. "
         "Look for them in what its products are made of."
     )
+
+
+def fitting(values: Array, largest: float, what: str, dtype: Any, **given: Any) -> None:
+    """Refuse values above `largest` and NaN, with one wait for the device."""
+    xp = namespace(values)
+    fits = values <= min(largest, FORMATS[dtype_name(values.dtype)].largest)
+    if 0 not in values.shape and not _holds(xp.all(fits)):
+        misfit(values, what, dtype, **given)
+
+
+def misfit(values: Array, what: str, dtype: Any, **given: Any) -> NoReturn:
+    """Say why values of matrices are NaN, or that they do not fit the dtype."""
+    if concrete_int(namespace(values).any(values != values)):
+        nonfinite(**given)
+    overflow(what, dtype)
 
 
 def overflow(what: str, dtype: Any) -> NoReturn:

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, TypeAlias
 from eckart import _checks
 from eckart._conjugate_gradients import Loop, conjugate_gradients, repeated
 from eckart._linalg import matmul, root
+from eckart._matrices import of_parts
 from eckart._namespace import (
     Array,
     adjoint,
@@ -36,7 +37,6 @@ from eckart._namespace import (
     is_complex,
     namespace,
 )
-from eckart._operator import product, stored
 
 # A matrix: itself, or two factors of it.
 Parts: TypeAlias = tuple[Array, ...]
@@ -198,10 +198,10 @@ def coupling(parts: Parts, frame: Frame, x: Array, z: Array) -> tuple[Array, Arr
     S = values(frame)
     alone = _reciprocal(S) == 0
     core = frame.core + diagonal(xp.where(alone, xp.ones_like(S), xp.zeros_like(S)), U)
-    adjoints = tuple(map(adjoint, parts[::-1]))
+    A = of_parts(parts)
     return (
-        matmul(x, core) - _outside(_applied(parts, _outside(z, V)), U),
-        matmul(z, adjoint(core)) - _outside(_applied(adjoints, _outside(x, U)), V),
+        matmul(x, core) - _outside(A.matmul(_outside(z, V)), U),
+        matmul(z, adjoint(core)) - _outside(A.rmatmul(_outside(x, U)), V),
     )
 
 
@@ -252,14 +252,13 @@ def _by_products(
     parts: Parts, frame: Frame, spare: Known | None, e: Array, f: Array, loop: Loop
 ) -> tuple[Array, Array]:
     U, S, V = frame.U, values(frame), adjoint(frame.Vh)
-    operator = stored(*parts) if len(parts) == 1 else product(*parts)
-    inverse = _reciprocal(S)[..., None, :]
+    A, inverse = of_parts(parts), _reciprocal(S)[..., None, :]
 
     def forward(Y: Array) -> Array:
-        return _outside(operator.matmul(_outside(Y, V)), U) * inverse
+        return _outside(A.matmul(_outside(Y, V)), U) * inverse
 
     def backward(Y: Array) -> Array:
-        return _outside(operator.rmatmul(_outside(Y, U)), V) * inverse
+        return _outside(A.rmatmul(_outside(Y, U)), V) * inverse
 
     tolerance = format_of(e).eps ** 0.75
     x, residual = conjugate_gradients(
@@ -352,10 +351,11 @@ def _turning(S: Array, known: Array) -> tuple[tuple[Array, Array], tuple[Array, 
 
 def along(parts: Parts, directions: Parts, X: Array) -> Array:
     """The direction in which the matrix changes, times `X`."""
-    if len(parts) == 1:
-        return matmul(directions[0], X)
-    (B, A), (dB, dA) = parts, directions
-    return matmul(dB, matmul(A, X)) + matmul(B, matmul(dA, X))
+    Y = matmul(directions[-1], X)
+    for i in range(len(parts) - 1, 0, -1):
+        X = matmul(parts[i], X)
+        Y = matmul(directions[i - 1], X) + matmul(parts[i - 1], Y)
+    return Y
 
 
 def along_adjoint(parts: Parts, directions: Parts, X: Array) -> Array:
@@ -365,19 +365,14 @@ def along_adjoint(parts: Parts, directions: Parts, X: Array) -> Array:
 
 def pulled(parts: Parts, P: Array, V: Array, U: Array, Q: Array) -> Parts:
     """Each part's share of ``P V^H + U Q^H``, given for the matrix."""
-    if len(parts) == 1:
-        return (matmul(P, adjoint(V)) + matmul(U, adjoint(Q)),)
-    B, A = parts
-    return (
-        matmul(P, adjoint(matmul(A, V))) + matmul(U, adjoint(matmul(A, Q))),
-        matmul(matmul(adjoint(B), P), adjoint(V)) + matmul(matmul(adjoint(B), U), adjoint(Q)),
+    lefts, rights = [(P, U)], [(V, Q)]
+    for first, last in zip(parts[:-1], parts[:0:-1], strict=True):
+        lefts.append(tuple(matmul(adjoint(first), X) for X in lefts[-1]))
+        rights.insert(0, tuple(matmul(last, X) for X in rights[0]))
+    return tuple(
+        matmul(p, adjoint(v)) + matmul(u, adjoint(q))
+        for (p, u), (v, q) in zip(lefts, rights, strict=True)
     )
-
-
-def _applied(parts: Parts, X: Array) -> Array:
-    for part in parts[::-1]:
-        X = matmul(part, X)
-    return X
 
 
 def _outside(Y: Array, W: Array) -> Array:

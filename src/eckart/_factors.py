@@ -10,8 +10,7 @@ import numpy as np
 from eckart import _checks
 from eckart._door import public
 from eckart._linalg import matmul
-from eckart._namespace import Array, Device, DType, Namespace, cast, device, is_dask, working
-from eckart._operator import Operator
+from eckart._namespace import Array, Device, DType, Namespace, cast, device, working
 
 
 class Factors(tuple[Array, ...]):
@@ -153,13 +152,6 @@ class LowRank(Factors, _Pair):
     __slots__ = ()
 
 
-def array_of(A: Any) -> Array:
-    """`A` itself, or an array of what stands for it: it has the library, dtype and device."""
-    if isinstance(A, Operator):
-        return A.like
-    return A[0] if isinstance(A, Factors) else A
-
-
 def checked(name: str, factors: Any) -> Factors:
     """`factors`, whose arrays are of one library and fit together."""
     if not isinstance(factors, Factors):
@@ -181,14 +173,6 @@ def checked(name: str, factors: Any) -> Factors:
     return factors
 
 
-def in_memory(factors: Factors) -> Factors:
-    """`factors` with Dask arrays computed, which are thin."""
-    if not any(map(is_dask, factors)):
-        return factors
-    computed = [part.compute() if is_dask(part) else part for part in factors]
-    return type(factors)(*computed)
-
-
 def pair(factors: Factors) -> tuple[Array, Array]:
     """``B`` and ``A`` of either kind of factors, in the dtype they are computed in."""
     if isinstance(factors, SVD):
@@ -196,24 +180,6 @@ def pair(factors: Factors) -> tuple[Array, Array]:
         return U * S[..., None, :], Vh
     B, A = map(working, factors)
     return B, A
-
-
-def parts_of(A: Array | Factors) -> tuple[Array, ...]:
-    """A matrix itself, or its two factors, in the dtype they are computed in."""
-    return pair(A) if isinstance(A, Factors) else (working(A),)
-
-
-def paired(named: dict[str, Any]) -> tuple[Namespace, list[tuple[Array, Array]], DType]:
-    """Namespace; ``B`` and ``A`` of matrices of one shape, in one dtype; the dtype to return."""
-    terms = [checked(name, term) for name, term in named.items()]
-    xp = _checks.arrays(**{name: term[0] for name, term in named.items()})
-    first = next(iter(named))
-    for name, term in named.items():
-        _checks.same_matrix_shape(first, terms[0].shape, name, term.shape)
-    pairs = [pair(term) for term in terms]
-    given = [array.dtype for term in terms for array in (term[0], term[-1])]
-    computed, returned = dtypes(xp, [array for both in pairs for array in both], given)
-    return xp, [(cast(B, computed), cast(A, computed)) for B, A in pairs], returned
 
 
 def _operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array], DType]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from eckart._basis import largest_norm, next_block, project_out, with_random_columns
 from eckart._linalg import matmul
+from eckart._matrices import Matrix
 from eckart._namespace import Array, adjoint, device, format_of, namespace
-from eckart._operator import Operator
 from eckart._sketch import gaussian
 
 
@@ -37,7 +37,7 @@ class Basis(NamedTuple):
         return int(self.remainder.shape[-1])
 
 
-def started(operator: Operator, width: int, *, seed: int, stream: int = 0) -> Basis:
+def started(operator: Matrix, width: int, *, seed: int, stream: int = 0) -> Basis:
     """The first block of a basis, of `width` columns, from a Gaussian test matrix."""
     xp = namespace(operator.like)
     *stack, m, n = operator.shape
@@ -56,7 +56,7 @@ def started(operator: Operator, width: int, *, seed: int, stream: int = 0) -> Ba
     return extended(operator, basis)
 
 
-def extended(operator: Operator, basis: Basis) -> Basis:
+def extended(operator: Matrix, basis: Basis) -> Basis:
     """The basis with one block more, for a product with the matrix and one with its adjoint.
 
     Notes

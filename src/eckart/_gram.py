@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from eckart._linalg import chunks, eigh, eigvalsh, matmul, normalizing_power, root
+from eckart._matrices import Matrix
 from eckart._namespace import (
     Array,
     adjoint,
@@ -39,7 +40,7 @@ def gram_values(A: Array) -> Array:
 
 
 def gram(
-    A: Array,
+    matrix: Matrix,
     rules: Rules,
     *,
     accuracy: float,
@@ -47,11 +48,11 @@ def gram(
     strict: bool = True,
     spare: bool = False,
 ) -> Triplets | None:
-    """Singular triplets of `A` that `rules` keep; None where they are too small for this way.
+    """Singular triplets that `rules` keep; None where they are too small for this way.
 
     Parameters
     ----------
-    A : array, shape (..., m, n)
+    matrix : Matrix, shape (..., m, n)
     rules : Rules
     accuracy, seed, strict, spare
         Not needed: the result is as accurate as the dtype allows.
@@ -64,6 +65,7 @@ def gram(
     ``4 * sqrt(eps / eps_gram)`` of the largest: 1e5 in float32, where the library has float64, 4
     otherwise. Smaller ones are handed over, and so is an array that is traced or differentiated.
     """
+    A = matrix.entries()
     if not is_plain(A):
         return None
     xp = namespace(A)

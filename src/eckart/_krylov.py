@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from eckart._basis import norms_of_product
 from eckart._goal import STEPS, Goal, gap, is_resolved, room
 from eckart._golub_kahan import Basis, completed, extended, restarted, started, widened
 from eckart._lanczos import lanczos
 from eckart._linalg import column_norms, eigh, matmul, qr, svd, svdvals
+from eckart._matrices import Matrix
 from eckart._namespace import (
     Array,
     adjoint,
@@ -21,7 +24,6 @@ from eckart._namespace import (
     namespace,
     widest,
 )
-from eckart._operator import Operator, dense, energy, scaled, turned
 from eckart._sketch import gaussian
 from eckart._tolerance import Rules
 from eckart._triplets import Triplets
@@ -38,6 +40,12 @@ _OVERSAMPLING = 8
 # basis may fill before the full SVD is the better way.
 _UNKNOWN, _SHARE = 64, 8
 
+# A pass over the data costs as much as some fifty columns of a product. So a block has twice the
+# rank of columns, between two bounds, and if four blocks fill the space it is filled at once. The
+# last one is the rank to begin as for if no rank is known.
+_LEAST, _MOST = 32, 256
+_FILLED, _UNKNOWN_OF_PASSES = 4, 32
+
 # Steps that every iteration is given: nearly all that converge do so in fewer.
 _PATIENT = 24
 
@@ -46,7 +54,7 @@ _FORMED = 2**24
 
 
 def krylov(
-    A: Array | Operator,
+    A: Matrix,
     rules: Rules,
     *,
     accuracy: float,
@@ -58,7 +66,7 @@ def krylov(
 
     Parameters
     ----------
-    A : array or Operator, shape (..., m, n)
+    A : Matrix, shape (..., m, n)
     rules : Rules
         While values are traced, with a rank.
     accuracy : float
@@ -106,12 +114,14 @@ def krylov(
     .. [3] K. Wu and H. Simon, "Thick-restart Lanczos method for large symmetric eigenvalue
        problems", SIAM Journal on Matrix Analysis and Applications 22, 2000.
     """
-    like = A.like if isinstance(A, Operator) else A
+    passes, like = A.passes(), A.like
+    if passes is not None:
+        return _in_few_passes(A, passes, rules, accuracy=accuracy, seed=seed, strict=strict)
     if is_compiled(like):
         return None
     if rules.error is not None and not is_resolved(like, rules.error):
         return None
-    operator, power = scaled(A) if isinstance(A, Operator) else dense(A)
+    operator, power = A.scaled()
     goal = functools.partial(
         Goal,
         like=operator.like,
@@ -119,8 +129,8 @@ def krylov(
         power=power,
         # Some way below what has to hold: the last step changes the residuals once more.
         accuracy=max(0.5 * accuracy if strict else accuracy, 4 * format_of(operator.like).eps),
-        energy=functools.cache(functools.partial(energy, operator)),
-        cheap=operator.squared_norm is not None,
+        energy=functools.cache(operator.energy),
+        cheap=operator.knows_energy,
         strict=strict,
         differentiated=spare,
     )
@@ -130,7 +140,7 @@ def krylov(
         return None
     else:
         found = None
-        if isinstance(A, Operator) and len(A.shape) == 2 and rules.rank is not None:
+        if A.by_products and len(A.shape) == 2 and rules.rank is not None:
             half = _Space(space.width // 2, space.most // 2)
             aim = goal(patience=_patience(A, half))
             found = _one_sided(operator, aim, seed, half.width)
@@ -147,7 +157,7 @@ def krylov(
     return found._replace(S=found.S / power[..., 0])
 
 
-def _fixed(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplets | None:
+def _fixed(operator: Matrix, goal: Goal, seed: int, *, spare: bool) -> Triplets | None:
     """Triplets after a fixed number of steps."""
     if goal.rules.rank is None:
         return None
@@ -163,7 +173,7 @@ def _fixed(operator: Operator, goal: Goal, seed: int, *, spare: bool) -> Triplet
     return found
 
 
-def _doubtful(operator: Operator, found: Triplets, goal: Goal) -> Array:
+def _doubtful(operator: Matrix, found: Triplets, goal: Goal) -> Array:
     """Whether a derivative of the truncation would be off by more than a hundredth, shape (...)."""
     assert found.spare is not None
     xp = namespace(found.S)
@@ -183,7 +193,7 @@ class _Space(NamedTuple):
     most: int
 
 
-def _space(operator: Operator, rules: Rules) -> _Space | None:
+def _space(operator: Matrix, rules: Rules) -> _Space | None:
     """What an iteration that looks whether it has converged takes; None where that is too much."""
     rank, k = rules.rank, min(operator.shape[-2:])
     width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
@@ -191,14 +201,14 @@ def _space(operator: Operator, rules: Rules) -> _Space | None:
     return None if (rank or 0) + 3 * width > most else _Space(width, most)
 
 
-def _patience(A: Array | Operator, space: _Space) -> float:
+def _patience(A: Matrix, space: _Space) -> float:
     """Steps that cost as much as the full SVD.
 
     That takes 20 operations an entry and column, products four, slow ones, and each look at the
     basis ten an entry of its cube.
     """
     m, n = A.shape[-2:]
-    if isinstance(A, Operator) and math.prod(A.shape) > _FORMED:
+    if A.by_products and math.prod(A.shape) > _FORMED:
         return math.inf
     steps = 20 * min(m, n) / (16 * space.width + 10 * space.most**3 / (m * n))
     return max(_PATIENT, steps)
@@ -207,7 +217,7 @@ def _patience(A: Array | Operator, space: _Space) -> float:
 class _Squared(NamedTuple):
     """The Gram matrix of an operator, by its products."""
 
-    operator: Operator
+    operator: Matrix
 
     @property
     def eps(self) -> float:
@@ -216,14 +226,14 @@ class _Squared(NamedTuple):
 
     def product(self, X: Array) -> Array:
         """``adjoint(A) @ A @ X``."""
-        return self.operator.rmatmul(self.operator.matmul(X))
+        return self.operator.gram_matmul(X)
 
     def widen(self) -> bool:
         """Products have no more digits than they are given."""
         return False
 
 
-def _one_sided(operator: Operator, goal: Goal, seed: int, width: int) -> Triplets | None:
+def _one_sided(operator: Matrix, goal: Goal, seed: int, width: int) -> Triplets | None:
     """Triplets from a basis of the short side alone; None where that is not accurate.
 
     Rounding leaves residuals of some ``eps * S[0]**2 / s``, and by their squares moves a singular
@@ -231,7 +241,7 @@ def _one_sided(operator: Operator, goal: Goal, seed: int, width: int) -> Triplet
     """
     m, n = operator.shape
     if m < n:
-        found = _one_sided(turned(operator), goal, seed, width)
+        found = _one_sided(operator.adjoint(), goal, seed, width)
         if found is None:
             return None
         return found._replace(U=adjoint(found.Vh), Vh=adjoint(found.U))
@@ -248,8 +258,60 @@ def _one_sided(operator: Operator, goal: Goal, seed: int, width: int) -> Triplet
     return _triplets(V, Q, R, goal, spare=False)._replace(residual=residual)
 
 
+def _in_few_passes(
+    A: Matrix, gram: Any, rules: Rules, *, accuracy: float, seed: int, strict: bool
+) -> Triplets | None:
+    """Triplets of a matrix whose passes cost more than products; None where squares do not tell.
+
+    Every step of a block Lanczos iteration is one pass, `gram.product`. The last pass multiplies
+    the matrix with the right vectors. The QR factorization of that product makes the triplets as
+    exact as the vectors are, and ``U`` orthonormal.
+    """
+    like, wide = (np.empty(0, dtype=dtype) for dtype in (gram.dtype, gram.wide))
+    if rules.error is not None and not is_resolved(wide, rules.error):
+        return None
+    if rules.error is not None and not is_resolved(like, rules.error):
+        gram.widen()
+    P = _first_block(min(A.shape), rules, like=wide, seed=seed)
+    W = gram.product(P)
+    if not np.all(np.isfinite(gram.power)):
+        return _not_finite(A, 1 if rules.rank is None else rules.rank)
+    goal = Goal(
+        like=np.empty(0, dtype=gram.dtype),
+        rules=rules,
+        power=gram.power,
+        accuracy=accuracy,
+        energy=lambda: gram.squared_norm,
+        cheap=True,
+        strict=strict,
+    )
+    V, residual = lanczos(gram, P, W, goal, seed=seed)
+    Q, R = gram.factored(V)
+    X, S, Yh = svd(R)
+    rank = rules.rank if rules.fixed else min(int(goal.counts(S)), S.shape[-1])
+    X, S, Yh = X[:, :rank], S[:rank], Yh[:rank, :]
+    inner, outer = matmul(V, adjoint(Yh)), gram.left(Q, X, like.dtype)
+    U, Vh = (inner, outer.T.conj()) if gram.turned else (outer, adjoint(inner))
+    return Triplets(U, S / gram.power[..., 0], Vh, goal.rest(S), residual=residual)
+
+
+def _first_block(n: int, rules: Rules, *, like: Array, seed: int) -> Array:
+    """The columns to begin with: random, or the identity where they would soon fill the space."""
+    rank = _UNKNOWN_OF_PASSES if rules.rank is None else rules.rank
+    width = min(_MOST, max(_LEAST, 2 * rank), n)
+    if n <= _FILLED * width:
+        return np.eye(n, dtype=like.dtype)
+    return qr(gaussian(n, width, like=like, seed=seed))[0]
+
+
+def _not_finite(A: Matrix, rank: int) -> Triplets:
+    """What stands for the triplets of a matrix with a NaN or an infinity."""
+    U, Vh = (np.zeros(shape, dtype=A.dtype) for shape in ((A.shape[0], rank), (rank, A.shape[1])))
+    return Triplets(U, np.full(rank, np.nan, dtype=U.real.dtype), Vh)
+
+
 def _two_sided(
-    operator: Operator, goal: Goal, seed: int, width: int, most: int, *, spare: bool
+    operator: Matrix, goal: Goal, seed: int, width: int, most: int, *, spare: bool
 ) -> Triplets | None:
     """Triplets from bases of both sides, or what there is when the patience ends."""
     basis = started(operator, width, seed=seed)

@@ -21,6 +21,7 @@ from eckart._namespace import (
     format_of,
     full_precision,
     is_complex,
+    is_dask,
     is_jax,
     is_torch,
     namespace,
@@ -30,7 +31,7 @@ from eckart._namespace import (
 )
 
 # Entries of a part of a matrix. In float64 they take no more than eight megabytes.
-_CHUNK = 2**20
+CHUNK = 2**20
 # Longest side of the matrices of a stack that CUDA decomposes all at once.
 _SMALL = 32
 # Rows that are factorized at once. LAPACK may add the squares of a column up one by one: PyTorch's
@@ -265,6 +266,18 @@ def column_norms(Y: Array) -> Array:
     return namespace(Y).sqrt(awaited(namespace(Y).sum(_squares(Y), axis=-2, keepdims=True)))
 
 
+def pivots(U: Array) -> Array:
+    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
+    xp = namespace(U)
+    modulus = xp.abs(U)
+    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
+    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)[..., None, :]
+    if is_dask(U):  # which has no `take_along_axis`
+        rows = xp.arange(U.shape[-2], chunks=(U.chunks[-2],))[:, None]
+        return xp.sum(xp.where(rows == first, U, 0), axis=-2, keepdims=True).compute()
+    return awaited(xp.take_along_axis(U, first, axis=-2))
+
+
 def squared_norm(A: Array) -> Array:
     """Squared Frobenius norm, shape (...)."""
     return awaited(namespace(A).sum(_squares(A), axis=(-2, -1)))
@@ -273,7 +286,7 @@ def squared_norm(A: Array) -> Array:
 def chunks(A: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
     """A few rows at a time of `A` and of the others, small beside a large matrix `A`."""
     m, n = A.shape[-2:]
-    rows = max(1, _CHUNK // max(1, n * math.prod(A.shape[:-2])))
+    rows = max(1, CHUNK // max(1, n * math.prod(A.shape[:-2])))
     for start in range(0, max(1, m), rows):
         stop = min(start + rows, m)
         yield tuple(array[..., start:stop, :] for array in (A, *others))

@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 from eckart import _checks
-from eckart._autodiff import underivable
+from eckart._autodiff import constant_matrix
 from eckart._door import public
-from eckart._factors import Factors, array_of
-from eckart._foreign import taken
+from eckart._factors import Factors
+from eckart._matrices import as_matrix
+from eckart._matrices.operator import Operator
 from eckart._mesh import across_devices
 from eckart._namespace import Array, cast, concrete_int, namespace, real_dtype, widest
-from eckart._operator import Operator, energy, scaled
 from eckart._svd import scaled_spectrum, truncated_svd
 from eckart._tolerance import Rules, count, normalised, unit
 from eckart._tolerance import checked as checked_rules
@@ -64,10 +64,10 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     >>> int(eckart.matrix_rank(W))
     2
     """
-    A = taken("A", A)
-    S, powers = scaled_spectrum(A, counted=True)
-    rules = Rules(None, rtol, atol)
-    rules = checked_rules(rules, array_of(A), A.shape, _checks.rank_limit(A.shape))
+    matrix = as_matrix("A", A)
+    S, powers = scaled_spectrum(matrix, counted=True)
+    of = _checks.rank_limit(matrix.shape)
+    rules = checked_rules(Rules(None, rtol, atol), matrix.like, matrix.shape, of)
     if rules.atol is not None:
         atol = rules.atol if isinstance(rules.atol, float) else cast(rules.atol, S.dtype)
         for power in powers:
@@ -109,20 +109,20 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
     >>> float(eckart.stable_rank(np.diag([2.0, 1.0, 1.0])))
     1.5
     """
-    A = taken("A", A)
-    if isinstance(A, Operator) and 0 not in A.shape:
-        operator, power = scaled(underivable(A))
+    matrix = as_matrix("A", A)
+    if matrix.by_products and 0 not in matrix.shape:
+        scaled, power = constant_matrix(matrix).scaled()
         xp = namespace(power)
         known = xp.isfinite(power[..., 0, 0])
         if concrete_int(xp.all(known)) == 0:
-            _checks.nonfinite_products("A")
-        S = widest(truncated_svd(operator, 1, accuracy=_ACCURACY).S)
-        squares = xp.where(known, energy(operator), math.nan)
+            _checks.nonfinite(A=matrix.given)
+        S = widest(truncated_svd(scaled, 1, accuracy=_ACCURACY).S)
+        squares = xp.where(known, scaled.energy(), math.nan)
     else:
-        S, _ = normalised(scaled_spectrum(A)[0])
+        S, _ = normalised(scaled_spectrum(matrix)[0])
         squares = namespace(S).sum(S * S, axis=-1)
     total = squares / unit(S)[..., 0] ** 2
-    return cast(total, real_dtype(array_of(A)))
+    return cast(total, real_dtype(matrix.like))
 
 
 @public
@@ -163,14 +163,14 @@ def effective_rank(A: Array | Factors | Operator, /) -> Array:
     >>> round(float(eckart.effective_rank(np.eye(4))), 6)
     4.0
     """
-    A = taken("A", A)
-    S, _ = normalised(scaled_spectrum(A)[0])
+    matrix = as_matrix("A", A)
+    S, _ = normalised(scaled_spectrum(matrix)[0])
     xp = namespace(S)
     total = xp.sum(S, axis=-1)
     zero = total == 0
     p = S / xp.where(zero, xp.ones_like(total), total)[..., None]
     entropy = -xp.sum(p * xp.log(xp.where(p == 0, xp.ones_like(p), p)), axis=-1)
-    return cast(xp.where(zero, total, xp.exp(entropy)), real_dtype(array_of(A)))
+    return cast(xp.where(zero, total, xp.exp(entropy)), real_dtype(matrix.like))
 
 
 def break_even_rank(shape: Any, /) -> int:

@@ -6,16 +6,23 @@ import math
 from typing import Any
 
 from eckart import _checks
-from eckart._autodiff import constant, deferred, is_differentiated, represented, underivable
+from eckart._autodiff import (
+    constant,
+    constant_matrix,
+    deferred,
+    guarded,
+    is_differentiated,
+    represented,
+)
 from eckart._choice import choice, prefers_gram
 from eckart._derivative import Kept, Known, Parts
 from eckart._door import public
-from eckart._factors import SVD, Factors, LowRank, array_of, parts_of
-from eckart._foreign import taken
-from eckart._goal import is_resolved
+from eckart._factors import SVD, Factors, LowRank
 from eckart._gram import gram, gram_values
 from eckart._krylov import krylov
-from eckart._linalg import column_norms, normalizing_power, svd, svdvals
+from eckart._linalg import column_norms, normalizing_power
+from eckart._matrices import Matrix, as_matrix, of_parts
+from eckart._matrices.operator import Operator
 from eckart._mesh import across_devices
 from eckart._namespace import (
     Array,
@@ -25,14 +32,10 @@ from eckart._namespace import (
     concrete_int,
     device,
     format_of,
-    is_dask,
     namespace,
     real_dtype,
-    widest,
     working,
 )
-from eckart._operator import Operator, formed, product, stored
-from eckart._thin import thin_svd, thin_svdvals
 from eckart._tolerance import Rules, count
 from eckart._tolerance import checked as checked_rules
 from eckart._triplets import Triplets, oriented
@@ -40,12 +43,6 @@ from eckart._triplets import Triplets, oriented
 # The ways that choose for themselves whether they are any good for a matrix: each takes one and the
 # rules, and gives triplets or None. The library's full SVD always is.
 METHODS = {"gram": gram, "krylov": krylov}
-
-# Entries of a matrix known by its products up to which it may be formed: a gigabyte in float64.
-_FORMED = 2**27
-
-# Entries of a Dask array up to which it is read into memory to be decomposed there.
-_READ = 2**23
 
 
 @public
@@ -189,10 +186,10 @@ def truncated_svd(
            [0.],
            [0.]])
     """
-    A = taken("A", A)
+    matrix = as_matrix("A", A)
     rules = Rules(rank, rtol, atol, error)
-    U, S, Vh = _oriented(*_truncate(A, rules, method, accuracy, seed, check_finite))
-    return SVD(cast(U, A.dtype), cast(S, real_dtype(array_of(A))), cast(Vh, A.dtype))
+    U, S, Vh = oriented(*_truncate(matrix, rules, method, accuracy, seed, check_finite))
+    return SVD(cast(U, matrix.dtype), cast(S, real_dtype(matrix.like)), cast(Vh, matrix.dtype))
 
 
 @public
@@ -257,10 +254,10 @@ def factorize(
     ((4, 1), (1, 3), True)
     """
     _checks.one_of("split", split, ("balanced", "left", "right"))
-    A = taken("A", A)
+    matrix = as_matrix("A", A)
     rules = Rules(rank, rtol, atol, error)
-    B, _, C = _truncate(A, rules, method, accuracy, seed, check_finite, split)
-    return LowRank(cast(B, A.dtype), cast(C, A.dtype))
+    B, _, C = _truncate(matrix, rules, method, accuracy, seed, check_finite, split)
+    return LowRank(cast(B, matrix.dtype), cast(C, matrix.dtype))
 
 
 @public
@@ -300,80 +297,49 @@ def singular_values(A: Array | Factors | Operator, /) -> Array:
     >>> eckart.singular_values(np.asarray([[3.0, 0.0], [0.0, -4.0], [0.0, 0.0]]))
     array([4., 3.])
     """
-    A = taken("A", A)
-    return cast(spectrum(A, fitting=True), real_dtype(array_of(A)))
+    matrix = as_matrix("A", A)
+    return cast(spectrum(matrix, fitting=True), real_dtype(matrix.like))
 
 
-def spectrum(A: Array | Factors | Operator, *, name: str = "A", fitting: bool = False) -> Array:
+def spectrum(A: Matrix, *, fitting: bool = False) -> Array:
     """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked."""
-    if is_dask(array_of(A)) and math.prod(A.shape) > _READ and len(A.shape) == 2:
-        S = _values_of_chunks(A)
-    else:
-        S = _values(_in_hand(A))
-    _look(A, S, None, format_of(array_of(A)).largest if fitting else math.inf, name)
+    parts = guarded(A).reduced().parts
+    S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
+    _look(A, S, None, format_of(A.like).largest if fitting else math.inf)
     return S
 
 
-def scaled_spectrum(
-    A: Array | Factors | Operator, *, counted: bool = False
-) -> tuple[Array, list[Array]]:
+def scaled_spectrum(A: Matrix, *, counted: bool = False) -> tuple[Array, list[Array]]:
     """Singular values times powers of two, so that none is too large, and these, shape (..., 1).
 
     What is only `counted` needs no derivative.
     """
-    if is_dask(array_of(A)) and math.prod(A.shape) > _READ and len(A.shape) == 2:
-        return spectrum(A), []
-    given = _in_hand(A)
+    given = guarded(A).reduced().parts
     parts = tuple(map(constant, given)) if counted else given
     powers = [normalizing_power(constant(part)) for part in parts]
-    S = _values(tuple(part * power for part, power in zip(parts, powers, strict=True)))
+    parts = tuple(part * power for part, power in zip(parts, powers, strict=True))
+    S = deferred(_all_values, _all_values_differentiable, parts, ())
     _look(A, S, None, math.inf)
     return S, [power[..., 0] for power in powers]
 
 
-def _in_hand(A: Array | Factors | Operator) -> Parts:
-    """A matrix, or its two factors, in memory."""
-    outside = isinstance(A, Operator) or is_dask(array_of(A))
-    return (whole(A),) if outside else parts_of(A)
-
-
-def _values(parts: Parts) -> Array:
-    S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
-    return S
-
-
-def _values_of_chunks(A: Array) -> Array:
-    """All singular values of a Dask array, in one reading."""
-    from eckart import _dask
-
-    if min(A.shape) ** 2 > _FORMED:
-        _checks.refuse_short_side(A.shape, math.isqrt(_FORMED))
-    return _dask.values(A)
-
-
 def _all_values(parts: Parts, _: tuple[()]) -> Array:
     """All singular values of the parts' product."""
-    if len(parts) == 2:
-        return thin_svdvals(parts[0], parts[1], _short_side(parts))
-    return gram_values(*parts) if prefers_gram(*parts) else svdvals(*parts)
+    method, A = of_parts(parts).prepared("auto")
+    return gram_values(*parts) if method == "auto" and prefers_gram(*parts) else A.svdvals()
 
 
 def _all_values_differentiable(parts: Parts, _: tuple[()]) -> Array:
     """The same from all triplets, which their derivative needs."""
-    constants = tuple(map(constant, parts))
-    k = _short_side(parts)
-    found = svd(*constants) if len(parts) == 1 else thin_svd(constants[0], constants[1], k)
-    U, S, Vh = kept = Kept(*found)
+    A = of_parts(tuple(map(constant, parts)))
+    k = min(A.shape[-2:])
+    U, S, Vh = kept = Kept(*A.svd(k))
     nothing = U[..., k:], S[..., k:], Vh[..., k:, :]
     return represented(None, parts, kept, nothing, None)[1]
 
 
-def _short_side(parts: Parts) -> int:
-    return int(min(parts[0].shape[-2], parts[-1].shape[-1]))
-
-
 def _truncate(
-    A: Array | Factors | Operator,
+    A: Matrix,
     rules: Rules,
     method: str,
     accuracy: float | None,
@@ -383,81 +349,40 @@ def _truncate(
 ) -> tuple[Array, Array, Array]:
     """The two factors and the singular values that the rules keep, in the dtype computed in."""
     _checks.one_of("method", method, ("auto", "exact", *METHODS))
-    like = array_of(A)
+    like = A.like
     rules = checked_rules(rules, like, A.shape, _checks.rank_limit(A.shape))
     strict = accuracy is not None
     accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(like)).eps)))
     how = {"accuracy": accuracy, "seed": _checks.integer("seed", seed), "strict": strict}
-    parts: Parts = ()
-    if isinstance(A, Operator):
-        found = _decompose_operator(A, rules, method, how)
-    elif is_dask(like):
-        found = _decompose_chunks(A, rules, method, how)
-    else:
-        parts = parts_of(A)
-        how["spare"] = is_differentiated(parts)
-        found = _decompose(tuple(map(constant, parts)), rules, method, how)
+    how["spare"] = is_differentiated(A.parts)
+    fixed = constant_matrix(A)
+    found = _decompose(fixed, rules, method, **how)
+    found = found._replace(U=A.placed(found.U))
     kept, counts = _kept(A, found, rules, check_finite, 2 if split == "balanced" else 1)
     residual = found.residual
-    if residual is None and strict and not is_dask(like):
-        residual = _measured(A if isinstance(A, Operator) else parts, kept)
+    if residual is None and strict and (A.parts or A.by_products):
+        residual = _measured(fixed, kept)
     if residual is not None and residual > accuracy:
         _checks.warn_of_residual(residual, accuracy)
-    elif found.residual is not None and is_differentiated(parts):
+    elif found.residual is not None and how["spare"]:
         _checks.warn_of_gap(found.residual)
     if split is not None:
-        kept = Kept(*_oriented(*kept))
-    dropped = _dropped(found, kept.S.shape[-1], counts, parts)
-    return represented(split, parts, kept, dropped, found.spare, found.doubtful)
+        kept = Kept(*oriented(*kept))
+    dropped = _dropped(found, kept.S.shape[-1], counts, A.parts)
+    return represented(split, A.parts, kept, dropped, found.spare, found.doubtful)
 
 
-def _decompose(parts: Parts, rules: Rules, method: str, how: dict[str, Any]) -> Triplets:
-    """Triplets by the way asked for, or by the full SVD where that is the better one."""
-    if len(parts) == 2:
-        return Triplets(*thin_svd(*parts, rank=rules.rank or 0))
-    (A,) = parts
-    name = choice(A, rules) if method == "auto" else method
-    found = None
-    if name in METHODS and 0 not in A.shape:
-        found = METHODS[name](A, rules, **how)
-    return Triplets(*svd(A)) if found is None else found
-
-
-def _decompose_operator(A: Operator, rules: Rules, method: str, how: dict[str, Any]) -> Triplets:
-    """Triplets of a matrix known by its products; if need be, it is formed."""
-    found = None
-    if method in ("auto", "krylov") and 0 not in A.shape:
-        found = krylov(underivable(A), rules, **how)
-    if found is not None:
-        return found
-    method = "gram" if method == "gram" else "exact"
-    return _decompose((whole(A),), rules, method, how)
-
-
-def _decompose_chunks(A: Array, rules: Rules, method: str, how: dict[str, Any]) -> Triplets:
-    """Triplets of a Dask array, ``U`` one too; a small one is computed first."""
-    from eckart import _dask
-
-    large = math.prod(A.shape) > _READ or method == "krylov"
-    told = rules.error is None or is_resolved(widest(working(A._meta)), rules.error)
-    if large and told and method in ("auto", "krylov") and A.ndim == 2 and 0 not in A.shape:
-        return _dask.truncation(A, rules, **how)
-    if not told:
-        method = "exact"
-    found = _decompose((whole(A),), rules, method, how)
-    return found._replace(U=_dask.chunked(found.U, A))
-
-
-def whole(A: Array | Operator, name: str = "A") -> Array:
-    """A matrix that is not in memory entry by entry, formed if that is not too much."""
-    if math.prod(A.shape) > _FORMED:
-        refuse = _checks.refuse_whole if isinstance(A, Operator) else _checks.refuse_reading
-        refuse(name, tuple(A.shape), _FORMED)
-    return formed(underivable(A)) if isinstance(A, Operator) else working(A.compute())
+def _decompose(A: Matrix, rules: Rules, method: str, **how: Any) -> Triplets:
+    """Triplets by the method asked for, or by the full SVD if that is the better one."""
+    method, A = A.prepared(method)
+    if method == "auto":
+        method = choice(A.entries(), rules)
+    found = METHODS[method](A, rules, **how) if method in METHODS and 0 not in A.shape else None
+    return Triplets(*A.svd(rules.rank or 0)) if found is None else found
 
 
 def _kept(
-    A: Array | Factors | Operator, found: Triplets, rules: Rules, check_finite: bool, power: int
+    A: Matrix, found: Triplets, rules: Rules, check_finite: bool, power: int
 ) -> tuple[Kept, Array | None]:
     """The triplets that the rules keep, exactly zero what they drop of the width of the result.
 
@@ -465,7 +390,7 @@ def _kept(
     value will have to fit the dtype of `A`.
     """
     U, S, Vh = found.U, found.S, found.Vh
-    largest = math.prod([format_of(array_of(A)).largest] * power)  # inf, where ** would raise
+    largest = math.prod([format_of(A.like).largest] * power)  # inf, where ** would raise
     if rules.fixed:
         if check_finite:
             _look(A, S, None, largest)
@@ -479,21 +404,16 @@ def _kept(
     return _masked(kept, namespace(S).arange(width, device=device(S)) < counts[..., None]), counts
 
 
-def _measured(A: Operator | Parts, kept: Kept) -> float | None:
+def _measured(A: Matrix, kept: Kept) -> float | None:
     """Largest residual of the triplets over ``S[0]``; None while it is traced."""
     U, S, Vh = kept
     if 0 in S.shape:
         return None
-    if isinstance(A, Operator):
-        operator = underivable(A)
-    else:
-        parts = tuple(map(constant, A))
-        operator = product(*parts) if len(parts) == 2 else stored(*parts)
     xp, S = namespace(S), S[..., None, :]
     top = xp.where(S[..., :1] > 0, S[..., :1], 1.0)
     sides = (
-        operator.matmul(adjoint(Vh)) / top - U * (S / top),
-        operator.rmatmul(U) / top - adjoint(Vh) * (S / top),
+        A.matmul(adjoint(Vh)) / top - U * (S / top),
+        A.rmatmul(U) / top - adjoint(Vh) * (S / top),
     )
     largest = xp.max(xp.maximum(*map(column_norms, sides)))
     return float(largest) if concrete_int(largest >= 0) == 1 else None
@@ -534,9 +454,7 @@ def _largest(xp: Namespace, counts: Array) -> int | None:
     return concrete_int(xp.max(counts) if counts.ndim > 0 else counts)
 
 
-def _look(
-    A: Array | Factors | Operator, S: Array, counts: Array | None, largest: float, name: str = "A"
-) -> int | None:
+def _look(A: Matrix, S: Array, counts: Array | None, largest: float) -> int | None:
     """The largest rank in `counts`, None while it is traced, after a look at the matrices.
 
     One wait for the device serves to read the rank and to refuse what is not finite or exceeds
@@ -545,26 +463,12 @@ def _look(
     k = S.shape[-1]
     if 0 in S.shape:
         return 0
-    xp = namespace(S)
-    fits = S[..., 0] <= min(largest, format_of(S).largest)
+    xp, what, given = namespace(S), "the largest singular value", {"A": A.given}
     if counts is None:
-        found, faulty = None, concrete_int(xp.all(fits)) == 0
-    else:
-        found = _largest(xp, xp.where(fits, counts, k + 1))
-        faulty = found == k + 1
-    if faulty:
-        if concrete_int(xp.any(xp.isnan(S[..., 0]))):
-            if isinstance(A, Operator):
-                _checks.nonfinite_products(name)
-            _checks.nonfinite(**{name: A})
-        _checks.overflow("the largest singular value", A.dtype)
+        _checks.fitting(S[..., :1], largest, what, A.dtype, **given)
+        return None
+    fits = S[..., 0] <= min(largest, format_of(S).largest)
+    found = _largest(xp, xp.where(fits, counts, k + 1))
+    if found == k + 1:
+        _checks.misfit(S[..., :1], what, A.dtype, **given)
     return found
-
-
-def _oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
-    """The same triplets, their signs chosen by the entries of ``U``, wherever these are."""
-    if is_dask(U) and 0 not in U.shape:
-        from eckart import _dask
-
-        return oriented(U, S, Vh, _dask.pivots(U))
-    return oriented(U, S, Vh)

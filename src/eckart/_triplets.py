@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eckart._namespace import Array, awaited, conjugate, format_of, is_complex, namespace
+from eckart._linalg import pivots
+from eckart._namespace import Array, conjugate, is_complex, namespace
 
 
 class Triplets(NamedTuple):
@@ -24,16 +25,11 @@ class Triplets(NamedTuple):
     doubtful: Array | None = None
 
 
-def oriented(
-    U: Array, S: Array, Vh: Array, pivot: Array | None = None
-) -> tuple[Array, Array, Array]:
-    """The same triplets, the entry of largest modulus in each column of ``U`` real and positive.
-
-    These entries are `pivot`, shape (..., 1, r), if they are known.
-    """
+def oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
+    """The same triplets, the entry of largest modulus in each column of ``U`` real and positive."""
     if 0 in U.shape:
         return U, S, Vh
-    pivot = pivots(U) if pivot is None else pivot
+    pivot = pivots(U)
     xp = namespace(pivot)
     if is_complex(pivot):
         size = xp.abs(pivot)
@@ -41,12 +37,3 @@ def oriented(
     else:
         phase = xp.where(pivot < 0, -xp.ones_like(pivot), xp.ones_like(pivot))
     return U * conjugate(phase), S, phase[..., 0, :, None] * Vh
-
-
-def pivots(U: Array) -> Array:
-    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
-    xp = namespace(U)
-    modulus = xp.abs(U)
-    tied = modulus >= (1 - 32 * format_of(U).eps) * xp.max(modulus, axis=-2, keepdims=True)
-    first = xp.argmax(xp.astype(tied, xp.int8), axis=-2)
-    return awaited(xp.take_along_axis(U, first[..., None, :], axis=-2))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from eckart import _checks
-from eckart._autodiff import constant, is_differentiated, represented
+from eckart._autodiff import constant, guarded, is_differentiated, represented
 from eckart._derivative import Kept
 from eckart._door import public
-from eckart._factors import SVD, Factors, array_of, checked, dtypes, in_memory, pair
-from eckart._foreign import taken
+from eckart._factors import SVD, Factors, checked, dtypes
 from eckart._linalg import matmul, normalized, normalizing_power, qr, svd
+from eckart._matrices import Matrix, as_matrix
+from eckart._matrices.operator import Operator
 from eckart._mesh import across_devices
 from eckart._namespace import (
     FORMATS,
@@ -20,17 +21,11 @@ from eckart._namespace import (
     DType,
     adjoint,
     cast,
-    concrete_int,
     device,
     dtype_name,
-    format_of,
-    is_dask,
     namespace,
     real_dtype,
-    working,
 )
-from eckart._operator import Operator
-from eckart._svd import whole
 from eckart._thin import balanced, unscaled
 from eckart._tolerance import length
 from eckart._triplets import oriented
@@ -172,12 +167,17 @@ def update(
     >>> f"{lost:.4f} {error:.4f} {best:.4f}"
     '7.5096 7.5096 7.4870'
     """
-    factors, new, given = _validated(factors, new, axis)
+    old, added = as_matrix("factors", checked("factors", factors)), as_matrix("new", new)
+    _checks.arrays(factors=factors[0], new=added.like)
+    _checks.one_of("axis", _checks.integer("axis", axis), (-2, -1))
+    _checks.beside("new", added.shape, "factors", old.shape, axis)
     width = factors.rank if rank is None else _checks.most("rank", rank)
-    pairs, dtype = _pairs(factors, new, given, axis)
+    pairs, dtype = _pairs(old, guarded(added).loaded("new"), [old.dtype, added.dtype], axis)
     found = _stacked_svd([(constant(B), constant(A)) for B, A in pairs])
     width = min(width, found.S.shape[-1])
-    _look(factors, new, found.S, FORMATS[dtype_name(dtype)].largest)
+    given = {"factors": old.given, "new": added.given}
+    largest = FORMATS[dtype_name(dtype)].largest
+    _checks.fitting(found.S[..., :1], largest, "the largest singular value", old.dtype, **given)
 
     kept, dropped = _split(found, width)
     everything, nothing = _split(found, found.S.shape[-1])
@@ -192,46 +192,22 @@ def update(
     return Update(SVD(U, cast(S, real_dtype(U)), cast(Vh, dtype)), length(values[..., width:]))
 
 
-def _validated(factors: Any, new: Any, axis: Any) -> tuple[Factors, Array | Factors, list[DType]]:
-    """Both, in memory, and the dtypes that they came in."""
-    checked("factors", factors)
-    new = taken("new", new)
-    _checks.arrays(factors=factors[0], new=array_of(new))
-    _checks.one_of("axis", _checks.integer("axis", axis), (-2, -1))
-    _checks.beside("new", new.shape, "factors", factors.shape, axis)
-    given = [factors.dtype, new.dtype]
-    if isinstance(new, Operator):
-        new = whole(new, "new")
-    return in_memory(factors), new.compute() if is_dask(new) else new, given
+def _pairs(old: Matrix, new: Matrix, given: list[DType], axis: int) -> tuple[list[Pair], DType]:
+    """Two factors of each matrix, of one dtype and one stack shape, and the dtype to return.
 
-
-def _pairs(
-    factors: Factors, new: Array | Factors, given: list[DType], axis: int
-) -> tuple[list[Pair], DType]:
-    """Two factors of each, of one dtype and one stack shape; the dtype to return."""
-    xp = namespace(factors[0])
-    pairs = [_factored(factors, axis), _factored(new, axis)]
+    Where columns are appended, the factors are those of the adjoint.
+    """
+    if axis == -1:
+        old, new = old.adjoint(), new.adjoint()
+    pairs = [old.factors("factors"), new.factors("new")]
+    xp = namespace(pairs[0][0])
     computed, returned = dtypes(xp, [part for both in pairs for part in both], given)
-    stack = np.broadcast_shapes(factors.shape[:-2], new.shape[:-2])
+    stack = np.broadcast_shapes(old.shape[:-2], new.shape[:-2])
 
     def spread(part: Array) -> Array:
         return xp.broadcast_to(cast(part, computed), (*stack, *part.shape[-2:]))
 
     return [(spread(B), spread(A)) for B, A in pairs], returned
-
-
-def _factored(A: Array | Factors, axis: int) -> Pair:
-    """Two factors of a matrix, of its adjoint where columns are appended.
-
-    One that has none is a product with the identity of its short side.
-    """
-    if isinstance(A, Factors):
-        left, right = pair(A)
-        return (left, right) if axis == -2 else (adjoint(right), adjoint(left))
-    rows = working(A) if axis == -2 else adjoint(working(A))
-    p, n = rows.shape[-2:]
-    eye = namespace(rows).eye(min(p, n), dtype=rows.dtype, device=device(rows))
-    return (eye, rows) if p <= n else (rows, eye)
 
 
 def _stacked_svd(pairs: list[Pair]) -> Kept:
@@ -279,15 +255,3 @@ def _split(found: Kept, width: int) -> tuple[Kept, Kept]:
         Kept(U[..., :width], S[..., :width], Vh[..., :width, :]),
         Kept(U[..., width:], S[..., width:], Vh[..., width:, :]),
     )
-
-
-def _look(factors: Factors, new: Array | Factors, S: Array, largest: float) -> None:
-    """Refuse what is not finite or exceeds `largest`, with one wait for the device."""
-    if 0 in S.shape:
-        return
-    xp = namespace(S)
-    if concrete_int(xp.all(S[..., 0] <= min(largest, format_of(S).largest))) != 0:
-        return
-    if concrete_int(xp.any(xp.isnan(S[..., 0]))):
-        _checks.nonfinite(factors=factors, new=new)
-    _checks.overflow("the largest singular value", factors.dtype)

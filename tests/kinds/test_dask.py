@@ -220,7 +220,7 @@ def test_restart_keeps_what_is_wanted(dtype, monkeypatch):
 
 def test_all_values_of_chunks_are_found_in_one_reading(dtype, monkeypatch):
     """Through the triangles of the strips, which nothing is squared for."""
-    monkeypatch.setattr("eckart._svd._READ", 0)
+    monkeypatch.setattr("eckart._matrices.chunked._READ", 0)
     A = matrix(dtype)
     for chunks in CHUNKS.values():
         array, source = chunked(A, chunks)

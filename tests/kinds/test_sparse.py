@@ -8,7 +8,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
-from eckart import _foreign
+from eckart._matrices.sparse import _Strips, _Transposed
 from truth import assert_truncated
 
 pytestmark = pytest.mark.needs("operators")
@@ -45,8 +45,8 @@ def sparse(backend, A, dtype, kind):
 @pytest.mark.parametrize("filled", ["here and there", "one row", "first rows", "no rows"])
 def test_sparse_matrix_is_multiplied_in_strips(backend, dtype, filled, monkeypatch):
     """Of the same share of the entries each, wherever they are, without a copy of them."""
-    monkeypatch.setattr("eckart._foreign._ENTRIES", 10)
-    monkeypatch.setattr("eckart._foreign._OUTPUT", 0)
+    monkeypatch.setattr("eckart._matrices.sparse._ENTRIES", 10)
+    monkeypatch.setattr("eckart._matrices.sparse._OUTPUT", 0)
     A = zoo.sparse(300, 20, dtype)
     rows = {"here and there": slice(None), "one row": [7], "first rows": slice(40), "no rows": []}
     mask = np.zeros((300, 1))
@@ -59,8 +59,8 @@ def test_sparse_matrix_is_multiplied_in_strips(backend, dtype, filled, monkeypat
     close = {"dtype": dtype, "size": 300, "scale": np.linalg.norm(A) * 20}
     assert_within(operator @ X, A @ X, **close)
     assert_within(Y.T @ operator, Y.T @ A, **close)
-    strips = _foreign._Strips(given, 3)
-    for part in (*strips.parts, *_foreign._Transposed(strips).parts):
+    strips = _Strips(given, 3)
+    for part in (*strips.parts, *_Transposed(strips).parts):
         assert all(
             np.shares_memory(ours, theirs) or ours.size == 0
             for ours, theirs in ((part.data, given.data), (part.indices, given.indices))

@@ -8,7 +8,7 @@ from blocks import NAMES, B, K, M, assert_extends, blocks, next_block
 from compare import assert_within
 from eckart import _golub_kahan, _krylov, _lanczos
 from eckart._basis import orthonormal, project_out
-from eckart._operator import dense
+from eckart._matrices import as_matrix
 from eckart._sketch import gaussian
 from truth import real
 
@@ -55,7 +55,7 @@ def test_bidiagonalisation_keeps_its_relations(backend, dtype, spectrum):
     """A P = Q L and A^H Q = P L^H + remainder, after steps, a widening and a restart alike."""
     shape = (70, 90)
     A = zoo.matrix(zoo.SPECTRA[spectrum](70), shape, dtype=dtype, seed=4)
-    operator, _ = dense(backend.asarray(A, dtype))
+    operator, _ = as_matrix("A", backend.asarray(A, dtype)).scaled()
 
     def assert_relations(basis):
         P, Q, L, R = (backend.to_numpy(part) for part in basis[:4])
@@ -91,7 +91,7 @@ def test_basis_of_one_side_keeps_its_relation(backend, dtype, spectrum):
     """M P = P T + remainder for the Gram matrix M, after steps, a widening and a restart alike."""
     A = zoo.matrix(zoo.SPECTRA[spectrum](70), (90, 70), dtype=dtype, seed=4)
     M = A.conj().T @ A
-    gram = _krylov._Squared(dense(backend.asarray(A, dtype))[0])
+    gram = _krylov._Squared(as_matrix("A", backend.asarray(A, dtype)).scaled()[0])
 
     def assert_relation(basis):
         P, T, R, _ = (backend.to_numpy(part) for part in basis)

@@ -30,7 +30,7 @@ FORKED = """
 import os, threading
 import torch
 import eckart
-from eckart._operator import operator
+from eckart import operator
 
 torch.backends.fp32_precision = "tf32"
 torch.backends.cuda.matmul.fp32_precision = "tf32"

@@ -15,133 +15,17 @@ import numpy as np
 from dask.base import persist
 from dask.delayed import delayed
 
-from eckart._goal import Goal, is_resolved
-from eckart._lanczos import lanczos
-from eckart._linalg import (
-    largest_modulus,
-    matmul,
-    normalizing_power,
-    qr,
-    svd,
-    svdvals,
-)
+from eckart._linalg import largest_modulus, matmul, normalizing_power, qr
+from eckart._matrices.dense import Dense
 from eckart._namespace import Array, DType, adjoint, cast, format_of, widest, working
-from eckart._operator import Operator, stored
-from eckart._sketch import gaussian
-from eckart._tolerance import Rules
-from eckart._triplets import Triplets
-
-# Columns of a block: twice the rank, for reading costs as much as some fifty columns of a product.
-_NARROWEST, _WIDEST = 32, 256
-# The rank to begin as for, where it is not known.
-_UNKNOWN = 32
-# A space that so many blocks would fill is filled at once.
-_FILLED = 4
 
 # Results that one task adds up, and entries of a part of a strip that is multiplied at a time.
 _FAN_IN, _PART = 8, 2**22
 
 
-def truncation(
-    A: Any, rules: Rules, *, accuracy: float, seed: int, strict: bool = True
-) -> Triplets:
-    """Singular triplets of a Dask array that `rules` keep; ``U`` is one too.
-
-    Parameters
-    ----------
-    A : dask.array.Array, shape (m, n)
-    rules : Rules
-    accuracy, seed, strict
-        As in `krylov`.
-
-    Notes
-    -----
-    Every step of a block Lanczos iteration reads each chunk once: a strip of whole rows, or columns
-    where these are the fewer, is multiplied from both sides while it is in memory. The last reading
-    multiplies it with the right vectors; the QR factorization of that product, which Dask computes
-    in parallel, makes the triplets as exact as the vectors are, and ``U`` orthonormal. ``U`` stays
-    in the memory of the workers.
-    """
-    strips = _Strips(A)
-    if rules.error is not None and not is_resolved(np.empty(0, dtype=strips.dtype), rules.error):
-        strips.widen()
-    P = _first_block(min(A.shape), rules, like=np.empty(0, dtype=strips.wide), seed=seed)
-    W = strips.product(P)
-    if not np.all(np.isfinite(strips.power)):
-        return _not_finite(A, 1 if rules.rank is None else rules.rank)
-    goal = Goal(
-        like=np.empty(0, dtype=strips.dtype),
-        rules=rules,
-        power=strips.power,
-        accuracy=accuracy,
-        energy=lambda: strips.squared_norm,
-        cheap=True,
-        strict=strict,
-    )
-    V, residual = lanczos(strips, P, W, goal, seed=seed)
-    Q, R = strips.factored(V)
-    X, S, Yh = svd(R)
-    rank = rules.rank if rules.fixed else min(int(goal.counts(S)), S.shape[-1])
-    X, S, Yh = X[:, :rank], S[:rank], Yh[:rank, :]
-    inner = matmul(V, adjoint(Yh))
-    (outer,) = persist((Q @ X).astype(working(np.empty(0, dtype=A.dtype)).dtype))
-    if strips.turned:
-        U, Vh = chunked(inner, A), outer.T.conj()
-    else:
-        U, Vh = outer, adjoint(inner)
-    return Triplets(U, S / strips.power[..., 0], Vh, goal.rest(S), residual=residual)
-
-
-def _first_block(n: int, rules: Rules, *, like: Array, seed: int) -> Array:
-    """The columns to begin with: random, or the identity where they would soon fill the space."""
-    rank = _UNKNOWN if rules.rank is None else rules.rank
-    width = min(_WIDEST, max(_NARROWEST, 2 * rank), n)
-    if n <= _FILLED * width:
-        return np.eye(n, dtype=like.dtype)
-    return qr(gaussian(n, width, like=like, seed=seed))[0]
-
-
-def _not_finite(A: Any, rank: int) -> Triplets:
-    """What stands for the triplets of a matrix with a NaN or an infinity."""
-    U, Vh = (np.zeros(shape, dtype=A.dtype) for shape in ((A.shape[0], rank), (rank, A.shape[1])))
-    return Triplets(chunked(U, A), np.full(rank, np.nan, dtype=U.real.dtype), Vh)
-
-
-def values(A: Any) -> Array:
-    """All singular values of a Dask array, in one reading."""
-    return svdvals(_Strips(A).triangle())
-
-
-def squared_norm(A: Any) -> tuple[Array, Array]:
-    """Squared norm of a Dask array times a power of two, in one reading, and that power."""
-    strips = _Strips(A)
-    strips.product(np.zeros((min(A.shape), 0), dtype=strips.dtype))
-    return np.asarray(strips.squared_norm), strips.power[0, 0]
-
-
-def products(A: Any) -> Operator:
-    """The products of a Dask array with arrays in memory, each in one reading."""
-    return Operator(
-        A.shape,
-        np.empty(0, dtype=A.dtype),
-        lambda X: da.matmul(A, X).compute(),
-        lambda X: da.matmul(da.swapaxes(A, -1, -2).conj(), X).compute(),
-    )
-
-
 def chunked(U: Array, A: Any) -> Any:
     """A NumPy array with the rows, or the stack, of a Dask array as one in its chunks."""
     return da.from_array(U, chunks=(*A.chunks[:-1], U.shape[-1]))
-
-
-def pivots(U: Any) -> Array:
-    """The first of the entries of largest modulus in each column, shape (..., 1, r)."""
-    modulus = abs(U)
-    tied = modulus >= (1 - 32 * format_of(U).eps) * modulus.max(axis=-2, keepdims=True)
-    first = da.argmax(tied.astype(np.int8), axis=-2)
-    rows = da.arange(U.shape[-2], chunks=(U.chunks[-2],))[:, None]
-    pivot: Array = da.where(rows == first[..., None, :], U, 0).sum(axis=-2, keepdims=True).compute()
-    return pivot
 
 
 class _Sum(NamedTuple):
@@ -163,14 +47,14 @@ class _Sum(NamedTuple):
         return bool(np.any(self.most > self.least))
 
 
-class _Strips:
+class Strips:
     """A matrix in strips of whole rows of chunks, or its adjoint in such where it is wide.
 
     The first `product` also finds its norm and the power of two that it is multiplied by, (1, 1).
     """
 
     def __init__(self, A: Any) -> None:
-        self.turned = A.shape[0] < A.shape[1]
+        self.turned, self.short = A.shape[0] < A.shape[1], min(A.shape)
         blocks = A.to_delayed()
         self.strips = [list(strip) for strip in (blocks.T if self.turned else blocks)]
         self.rows = A.chunks[1 if self.turned else 0]
@@ -206,6 +90,11 @@ class _Strips:
             return found.W * shift * shift
         return found.W
 
+    def measured(self) -> tuple[Array, Array]:
+        """The squared norm of the matrix times a power of two, and that power, in one reading."""
+        self.product(np.zeros((self.short, 0), dtype=self.dtype))
+        return np.asarray(self.squared_norm), self.power[0, 0]
+
     def factored(self, V: Array) -> tuple[Any, Array]:
         """``Q``, a Dask array, and ``R`` of ``A @ V``, in one reading."""
         columns = delayed(cast(V, self.dtype))
@@ -219,6 +108,11 @@ class _Strips:
         ]
         Q, R = persist(*da.linalg.tsqr(da.concatenate(parts, axis=0)))
         return Q, R.compute()
+
+    def left(self, Q: Any, X: Array, dtype: DType) -> Any:
+        """``Q @ X``, a Dask array in the memory of the workers."""
+        (U,) = persist((Q @ X).astype(dtype))
+        return U
 
     def triangle(self) -> Array:
         """``R`` of the matrix itself, or of its adjoint where that is tall, in one reading."""
@@ -253,7 +147,7 @@ def _both_sides(
     if not np.all(np.isfinite(power)):
         return _Sum(W, squares, least, most)
     for pieces in _pieces(strip, turned, X.dtype, power):
-        operators = [(columns, stored(piece)) for columns, piece in pieces]
+        operators = [(columns, Dense(piece)) for columns, piece in pieces]
         Y = sum(A.matmul(X[columns]) for columns, A in operators)
         for columns, A in operators:
             W[columns] += A.rmatmul(Y)

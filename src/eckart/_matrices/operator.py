@@ -1,0 +1,222 @@
+"""Linear operators: matrices known by their products from both sides."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from eckart import _checks
+from eckart._door import public
+from eckart._linalg import column_norms, matmul, normalizing_power
+from eckart._matrices.matrix import STREAM, Function, Matrix
+from eckart._namespace import (
+    Array,
+    Device,
+    adjoint,
+    concrete_int,
+    conjugate,
+    device,
+    format_of,
+    full_precision,
+    is_dask,
+    is_jax,
+    namespace,
+    working,
+)
+from eckart._sketch import gaussian
+
+# Columns that the products of a new operator are tried on: two, as one alone might be squeezed.
+_TRIED = 2
+
+
+class Operator(Matrix):
+    """A matrix known by its products from both sides: what `operator` makes, and `add` of others.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape of the matrix, ``(..., m, n)``.
+    like : array
+        Has the library, the dtype and the device of the matrix.
+    matmul, rmatmul : callable
+        ``matmul(X)`` is the matrix times `X`, (..., n, p), ``rmatmul(X)`` its adjoint times `X`,
+        (..., m, p).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> weight = np.eye(3)
+    >>> adapter = eckart.LowRank(np.ones((3, 1)), np.ones((1, 3)))
+    >>> adapted = eckart.add(weight, adapter)
+    >>> adapted.shape, adapted @ np.asarray([1.0, 2.0, 3.0])
+    ((3, 3), array([7., 8., 9.]))
+    """
+
+    # NumPy would otherwise make an array of objects before it looks for __rmatmul__.
+    __array_ufunc__ = None
+
+    def __init__(self, shape: Any, like: Array, matmul: Function, rmatmul: Function) -> None:
+        self.shape, self.like = shape, like
+        self._matmul, self._rmatmul = matmul, rmatmul
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(shape={self.shape})"
+
+    def matmul(self, X: Array) -> Array:
+        return self._matmul(X)
+
+    def rmatmul(self, X: Array) -> Array:
+        return self._rmatmul(X)
+
+    @property
+    def device(self) -> Device:
+        """Where the matrix lives."""
+        return device(self.like)
+
+    def __array__(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse to become an array by the back door."""
+        raise TypeError("an operator has no entries: multiply by the identity to form its matrix.")
+
+    @public
+    def __matmul__(self, X: Array) -> Array:
+        """The matrix times `X`, shape (n,) or (..., n, p)."""
+        _checks.arrays(operator=self.like, X=X)
+        _checks.conformable("operator", self.shape, "X", X.shape)
+        X = X.compute() if is_dask(X) else X
+        return self.matmul(X[:, None])[..., 0] if X.ndim == 1 else self.matmul(X)
+
+    @public
+    def __rmatmul__(self, X: Array) -> Array:
+        """`X`, shape (m,) or (..., p, m), times the matrix."""
+        _checks.arrays(X=X, operator=self.like)
+        _checks.conformable("X", X.shape, "operator", self.shape)
+        X = X.compute() if is_dask(X) else X
+        if X.ndim == 1:
+            return conjugate(self.rmatmul(conjugate(X)[:, None])[..., 0])
+        return adjoint(self.rmatmul(adjoint(X)))
+
+
+@public
+def operator(
+    shape: Any,
+    matmul: Function,
+    rmatmul: Function,
+    *,
+    like: Array,
+) -> Operator:
+    """A matrix known by its products from both sides.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the matrix or the stack, ``(..., m, n)``.
+    matmul : callable
+        Takes `X` of shape (..., n, p) and returns the matrix times `X`, (..., m, p).
+    rmatmul : callable
+        Takes `X` of shape (..., m, p) and returns the adjoint of the matrix, which is its conjugate
+        transpose, times `X`, (..., n, p).
+    like : array
+        Any array of the library, the dtype and on the device of the matrix. Products are asked for
+        with arrays like it, of float32 in place of a half precision, and must return such.
+
+    Returns
+    -------
+    Operator
+        It stands for the matrix in `truncated_svd`, `factorize`, `certify`, `add` and wherever else
+        a matrix is taken.
+
+    Raises
+    ------
+    TypeError
+        If `like` is not a floating-point array, or a product not of its library or dtype.
+    ValueError
+        If a product has another shape, or `rmatmul` is not the adjoint of `matmul`.
+
+    Notes
+    -----
+    Both are called once, to compare ``<Y, A X>`` with ``<A^H Y, X>`` for random `X` and `Y`: what
+    is not the adjoint of the other is found out. Values are not compared while they are traced.
+    Inside both, what PyTorch and JAX multiply keeps the precision of its dtype, whatever is set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> n = 1000
+    >>> weights = 1.0 / np.arange(1.0, n + 1)[:, None]
+    >>> differences = eckart.operator(
+    ...     (n, n),
+    ...     lambda X: weights * (X - np.roll(X, 1, axis=0)),
+    ...     lambda X: weights * X - np.roll(weights * X, -1, axis=0),
+    ...     like=weights,
+    ... )
+    >>> eckart.truncated_svd(differences, 3).Vh.shape
+    (3, 1000)
+    """
+    _checks.matrix_shape(shape)
+    if is_dask(like):
+        _checks.refuse_chunks("like", "Let it be an array like one of its chunks.")
+    return compared(shape, matmul, rmatmul, like, _checks.Words())
+
+
+def compared(
+    shape: Any,
+    matmul: Function,
+    rmatmul: Function,
+    like: Array,
+    words: _checks.Words,
+) -> Operator:
+    """What `operator` returns, where the caller has other words for its parameters."""
+    *stack, m, n = shape
+    _checks.arrays(**{words.like: like})
+
+    def forward(X: Array) -> Array:
+        with full_precision(X):
+            return _kept(
+                _checks.product(words, words.matmul, X, matmul(X), (*stack, m, X.shape[-1]))
+            )
+
+    def backward(X: Array) -> Array:
+        with full_precision(X):
+            return _kept(
+                _checks.product(words, words.rmatmul, X, rmatmul(X), (*stack, n, X.shape[-1]))
+            )
+
+    made = Operator((*stack, m, n), like, forward, backward)
+    if 0 not in made.shape:
+        _compare(made, words)
+    return made
+
+
+def _kept(product: Array) -> Array:
+    """A copy, as the next product may be written to the same memory; arrays of JAX never change."""
+    if is_jax(product):
+        return product
+    return namespace(product).astype(product, product.dtype, copy=True)
+
+
+def _compare(operator: Operator, words: _checks.Words) -> None:
+    """Refuse products that are not the adjoint of each other."""
+    like = working(operator.like)
+    *stack, m, n = operator.shape
+    xp = namespace(like)
+    X, Y = (
+        xp.broadcast_to(
+            gaussian(length, _TRIED, like=like, seed=0, stream=stream),
+            (*stack, length, _TRIED),
+        )
+        for length, stream in ((n, STREAM), (m, STREAM + 1))
+    )
+    AX, AY = operator.matmul(X), operator.rmatmul(Y)
+    if concrete_int(xp.all(xp.isfinite(AX)) & xp.all(xp.isfinite(AY))) != 1:
+        return  # traced, or refused where the values are looked at
+    (AX, one), (AY, other) = ((part, normalizing_power(part)) for part in (AX, AY))
+    power = xp.minimum(one, other)
+    AX, AY = AX * power, AY * power
+    scale = column_norms(AX) * column_norms(Y) + column_norms(AY) * column_norms(X)
+    difference = namespace(X).abs(matmul(adjoint(Y), AX) - matmul(adjoint(AY), X))
+    mismatch = xp.max(difference / xp.where(scale > 0, scale, 1.0))
+    # Above what rounding does to the inner products, below what random ones of large matrices are.
+    tolerance = format_of(like).eps ** (2 / 3)
+    if concrete_int(mismatch > tolerance) == 1:
+        _checks.refuse_adjoint(words, float(mismatch), tolerance)
