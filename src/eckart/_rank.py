@@ -12,13 +12,14 @@ from eckart._factors import Factors
 from eckart._matrices import as_matrix
 from eckart._matrices.operator import Operator
 from eckart._mesh import across_devices
-from eckart._namespace import Array, cast, concrete_int, namespace, real_dtype, widest
+from eckart._namespace import Array, cast, concrete_int, format_of, namespace, real_dtype, widest
 from eckart._svd import scaled_spectrum, truncated_svd
 from eckart._tolerance import Rules, count, normalised, unit
 from eckart._tolerance import checked as checked_rules
 
 # Largest residual of the leading triplet of an operator, over S[0]. What the truncation loses to a
-# larger one is little, but the squared norm over S[0]**2 is wanted to rounding.
+# larger one is little, but the squared norm over S[0]**2 is wanted to rounding. Single precision
+# holds no residual below some units of rounding.
 _ACCURACY = 1e-6
 
 
@@ -116,7 +117,8 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
         known = xp.isfinite(power[..., 0, 0])
         if concrete_int(xp.all(known)) == 0:
             _checks.nonfinite(A=matrix.given)
-        S = widest(truncated_svd(scaled, 1, accuracy=_ACCURACY).S)
+        accuracy = max(_ACCURACY, 32 * format_of(scaled.like).eps)
+        S = widest(truncated_svd(scaled, 1, accuracy=accuracy).S)
         squares = xp.where(known, scaled.energy(), math.nan)
     else:
         S, _ = normalised(scaled_spectrum(matrix)[0])
