@@ -177,7 +177,7 @@ def update(
     width = min(width, found.S.shape[-1])
     given = {"factors": old.given, "new": added.given}
     largest = FORMATS[dtype_name(dtype)].largest
-    _checks.fitting(found.S[..., :1], largest, "the largest singular value", old.dtype, **given)
+    _checks.fitting(found.S, largest, "the largest singular value", old.dtype, **given)
 
     kept, dropped = _split(found, width)
     everything, nothing = _split(found, found.S.shape[-1])
