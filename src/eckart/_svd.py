@@ -335,7 +335,8 @@ def _all_values_differentiable(parts: Parts, _: tuple[()]) -> Array:
     k = min(A.shape[-2:])
     U, S, Vh = kept = Kept(*A.svd(k))
     nothing = U[..., k:], S[..., k:], Vh[..., k:, :]
-    return represented(None, parts, kept, nothing, None)[1]
+    found = represented(None, parts, kept, nothing, None)[1]
+    return S + (found - constant(found))  # a zero counts as more where its vectors have derivatives
 
 
 def _truncate(
