@@ -183,8 +183,7 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
     norm = norm / shift / shift
     rounding = 4 * format_of(U).eps * norm
     estimate, bound, failure = _spectral_norm(remainder, seed)
-    bound = bound + rounding
-    spectral = xp.where(bound < error, bound, error)
+    spectral = rounding + xp.where(bound < error, bound, error)
 
     # The right vectors are V @ T, with orthonormal columns in V whatever the factors are. What
     # belongs to no triplet is zero, in the last columns.

@@ -113,8 +113,12 @@ def framed(kept: Kept, power: Array) -> Frame:
 
 def values(frame: Frame) -> Array:
     """What the core, a diagonal matrix, holds."""
-    found = namespace(frame.core).linalg.diagonal(frame.core)
-    return namespace(found).real(found) if is_complex(found) else found
+    core = frame.core
+    xp = namespace(core)
+    eye = xp.eye(core.shape[-1], dtype=xp.bool, device=device(core))
+    # Not by `linalg.diagonal`, which PyTorch's older vmap has no rule for.
+    found = xp.sum(xp.where(eye, core, xp.zeros_like(core)), axis=-1)
+    return xp.real(found) if is_complex(found) else found
 
 
 def diagonal(S: Array, like: Array) -> Array:

@@ -20,6 +20,7 @@ from eckart._namespace import (
     is_torch,
     namespace,
     native,
+    resolved,
 )
 
 P = ParamSpec("P")
@@ -30,9 +31,10 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     """Let a function be called from outside.
 
     Arguments come in the byte order of the machine and without empty chunks. Arrays of NumPy that
-    come with traced ones of JAX become arrays of JAX, as in its own functions. NumPy's warnings
-    about numbers do not leave the function: what is not finite is refused in a sentence, or is the
-    result. Results have their entries in row-major order, in the byte order of the first argument.
+    come with traced ones of JAX become arrays of JAX, as in its own functions. What PyTorch has yet
+    to conjugate is conjugated. NumPy's warnings about numbers do not leave the function: what is
+    not finite is refused in a sentence, or is the result. Results have their entries in row-major
+    order, in the byte order of the first argument.
     """
 
     @functools.wraps(function)
@@ -67,7 +69,7 @@ def _admitted(value: Any, traced: Array | None) -> Any:
         return native(value) if traced is None else namespace(traced).asarray(native(value))
     if is_dask(value):
         return _without_empty_chunks(native(value))
-    return value
+    return resolved(value) if is_torch(value) else value
 
 
 def _without_empty_chunks(A: Any) -> Any:

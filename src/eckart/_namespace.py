@@ -190,10 +190,18 @@ def native(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("="))
 
 
+def resolved(array: Array) -> Array:
+    """A tensor of PyTorch whose entries are conjugated or negated, not only to be read so.
+
+    The imaginary part of a tensor that is to be conjugated has no rule under ``vmap``.
+    """
+    return array.resolve_conj().resolve_neg()
+
+
 def contiguous(array: Array) -> Array:
     """`array` with its entries in row-major order, where its library lets them lie otherwise."""
     if is_torch(array):
-        return array.resolve_conj().resolve_neg().contiguous()
+        return resolved(array).contiguous()
     if is_dask(array):
         return array.map_blocks(contiguous, dtype=array.dtype, meta=array._meta)
     flags = getattr(array, "flags", None)  # of NumPy's arrays, and CuPy's

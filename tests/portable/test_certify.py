@@ -6,7 +6,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
-from truth import assert_certified, certificate_of, given, truncated
+from truth import assert_certified, certificate_of, given, parts, truncated
 
 # The first is decomposed to bound the spectral error, the second is not.
 SHAPES = [(40, 30), (120, 90)]
@@ -163,3 +163,14 @@ def test_arguments_of_the_wrong_kind_are_refused():
     broken = factors._replace(S=np.asarray([1.0, np.inf]))
     with pytest.raises(ValueError, match=r"`factors.S` must be finite"):
         eckart.certify(A, broken)
+
+
+def test_bound_of_the_spectral_error_allows_for_rounding(backend, dtype):
+    """A truncation that loses nothing is off by rounding, which the bound is never below."""
+    for seed in range(8):
+        A = zoo.random((3, 1), dtype, seed)
+        factors = eckart.truncated_svd(backend.asarray(A, dtype), 1)
+        U, S, Vh = (part.astype(np.complex128) for part in parts(backend, factors))
+        true = np.linalg.norm(A.astype(np.complex128) - (U * S) @ Vh, 2)
+        found = certificate_of(backend, backend.asarray(A, dtype), factors)
+        assert found.spectral_error >= true * (1 - 1e-6)

@@ -148,3 +148,19 @@ def test_rank_of_an_error_may_change_between_calls(backend, way):
     traced = getattr(backend, way)(lambda S, r: eckart.truncation_error(S, r), **options)
     for rank, error in (0, 5.0), (1, 3.0), (2, 0.0):
         assert_within(backend.to_numpy(traced(S, rank)), error, dtype="float32", size=3, scale=5.0)
+
+
+@pytest.mark.only("torch")
+def test_adjoint_that_is_not_computed_yet_may_be_mapped_over(backend):
+    """PyTorch only notes that a tensor is conjugated; an adjoint is taken like any other matrix."""
+    A = backend.asarray(zoo.random((2, 5, 4), "complex128", 0), "complex128")
+
+    def measured(A):
+        adjoint = A.mH
+        return eckart.norm(adjoint) + eckart.singular_values(adjoint)[0]
+
+    found = backend.to_numpy(backend.vmap(measured)(A))
+    for one, matrix in zip(found, zoo.random((2, 5, 4), "complex128", 0), strict=True):
+        S = np.linalg.svd(matrix, compute_uv=False)
+        expected = np.linalg.norm(S) + S[0]
+        assert_within(one, expected, dtype="float64", size=5, scale=9, units=4)
