@@ -1,5 +1,6 @@
 """What an iteration does that would take very long, or would never end."""
 
+import importlib
 import warnings
 
 import numpy as np
@@ -20,7 +21,7 @@ def second_differences(n):
 
 def kinds(A):
     """The same matrix in memory, sparse, and known by its products."""
-    sparse = pytest.importorskip("scipy.sparse").csr_array(A)
+    sparse = importlib.import_module("scipy.sparse").csr_array(A)
     products = eckart.operator(A.shape, A.__matmul__, A.T.__matmul__, like=A)
     return A, A.astype(np.float32), sparse, products
 
