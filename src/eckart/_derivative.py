@@ -103,10 +103,10 @@ def framed(kept: Kept, power: Array) -> Frame:
     eps, largest = format_of(S)
     present = xp.any(U != 0, axis=-2)
     unit, power = _largest(S), power[..., 0]
-    unit = xp.where(unit > 0, unit, 1.0)
     # Directions times the reciprocal of one, and gradients times the other, need room.
     room, floor = largest ** (-13 / 16) * power, largest ** (-15 / 16) * power
     tiny = xp.maximum(eps**2 * unit, xp.minimum(room, eps / 64 * unit))
+    tiny = xp.where(unit > 0, tiny, room)
     tiny = xp.where(tiny >= floor, tiny, 0.0)
     return Frame(U, diagonal(xp.where(present & (S <= 8 / largest), tiny, S), U), Vh)
 

@@ -53,8 +53,11 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
 def _traced(values: list[Any]) -> Array | None:
     """The first traced array of JAX among arguments and the parts of factors; None without one."""
     for value in values:
-        found = _traced([*value]) if _is_record(value) else value
-        if is_jax(found) and not is_plain(found):
+        if isinstance(value, tuple):
+            found = _traced([*value]) if _is_record(value) else None
+        else:
+            found = value
+        if found is not None and is_jax(found) and not is_plain(found):
             return found
     return None
 

@@ -195,13 +195,16 @@ def resolved(array: Array) -> Array:
 
     The imaginary part of a tensor that is to be conjugated has no rule under ``vmap``.
     """
-    return array.resolve_conj().resolve_neg()
+    if is_compiled(array) or not is_complex(array) or not is_strided(array):
+        return array  # the compiler cannot ask, and has no ``vmap`` of that kind
+    lazy = array.is_conj() or array.is_neg()
+    return array.resolve_conj().resolve_neg() if lazy else array
 
 
 def contiguous(array: Array) -> Array:
     """`array` with its entries in row-major order, where its library lets them lie otherwise."""
     if is_torch(array):
-        return resolved(array).contiguous()
+        return array.resolve_conj().resolve_neg().contiguous()
     if is_dask(array):
         return array.map_blocks(contiguous, dtype=array.dtype, meta=array._meta)
     flags = getattr(array, "flags", None)  # of NumPy's arrays, and CuPy's
