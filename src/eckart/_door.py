@@ -40,10 +40,12 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> R:
         order = _byte_order(args[0]) if args else "="
-        traced = _traced([*args, *kwargs.values()])
+        # PyTorch's compiler makes a number a symbol, and cannot look for attributes of one.
+        candidates = [v for v in (*args, *kwargs.values()) if not isinstance(v, int | float | str)]
+        traced = _traced(candidates)
         args = tuple(_admitted(value, traced) for value in args)
         kwargs = {name: _admitted(value, traced) for name, value in kwargs.items()}
-        with _without_warnings([*args, *kwargs.values()]):
+        with _without_warnings(candidates):
             result: R = _settled(function(*args, **kwargs), order)
         return result
 
