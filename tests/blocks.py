@@ -49,3 +49,18 @@ def next_block(Y, Q):
 def assert_extends(actual, Q, dtype):
     whole = np.concatenate([Q, actual], axis=-1)
     assert_within(whole.conj().T @ whole, np.eye(K + B), dtype=dtype, size=M, units=2)
+
+
+def assert_bidiagonal(backend, A, basis, dtype):
+    """A P = Q L and A^H Q = P L^H + remainder in the columns in use; all others are zero."""
+    size, tolerance = int(basis.size), {"dtype": dtype, "size": max(A.shape), "units": 2}
+    P, Q, L, R = (backend.to_numpy(part) for part in basis[:4])
+    for unused in P[:, size:], Q[:, size:], L[size:, :], L[:, size:]:
+        assert not np.any(unused)
+    P, Q, L = P[:, :size], Q[:, :size], L[:size, :size]
+    for vectors in P, Q:
+        assert_within(vectors.conj().T @ vectors, np.eye(size), **tolerance)
+    assert_within(A @ P, Q @ L, **tolerance)
+    outside = A.conj().T @ Q - P @ L.conj().T
+    outside[:, -basis.width :] -= R
+    assert_within(outside, np.zeros_like(outside), **tolerance)

@@ -4,19 +4,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
+from eckart._control import Count, appended, known, when
 from eckart._linalg import column_norms, eigh, matmul, normalized
 from eckart._namespace import (
     Array,
     adjoint,
     cast,
-    concrete_int,
     conjugate,
     format_of,
     is_complex,
     namespace,
 )
 from eckart._sketch import gaussian
+
+
+class Basis(NamedTuple):
+    """Orthonormal columns ``P`` (..., n, K) and ``Q`` (..., m, K), the first `size` in use.
+
+    ``A @ P = Q @ L`` if both sides are kept. If one side is, ``Q`` is None and ``L`` is
+    ``adjoint(P) @ M @ P`` with the Gram matrix ``M``.
+    """
+
+    P: Array
+    Q: Array | None
+    L: Array
+    # What adjoint(A) @ Q, or M @ P, has outside of the span of P: only the last block has any, so
+    # that the remainder has as many columns, (..., n, b).
+    remainder: Array
+    scale: Array  # largest norm of a column of a product so far, shape (..., 1, 1)
+    lost: Array  # largest residual that is in the remainder no more, shape (..., 1)
+    size: Count
+    stream: Count  # the next one to draw from
+
+    @property
+    def width(self) -> int:
+        """Columns of the last block."""
+        return int(self.remainder.shape[-1])
 
 
 def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
@@ -27,7 +52,7 @@ def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
     return Y - matmul(Q, C), C
 
 
-def next_block(Y: Array, Q: Array, scale: Array, *, eps: float, seed: int, stream: int) -> Array:
+def next_block(Y: Array, Q: Array, scale: Array, *, eps: float, seed: int, stream: Count) -> Array:
     """The next block of an orthonormal basis ``Q``, from products `Y` projected out of it once.
 
     Products of columns of norm one have been as large as `scale`, and are rounded to `eps`.
@@ -42,12 +67,18 @@ def next_block(Y: Array, Q: Array, scale: Array, *, eps: float, seed: int, strea
     return orthonormal(Y, Q, noise=noise, fresh=fresh)
 
 
-def with_random_columns(Y: Array, Q: Array, scale: Array, *, seed: int, stream: int) -> Array:
-    """`Y` with as many random columns more, of the size of a product, to find what it missed."""
-    xp = namespace(Y)
-    fresh = gaussian(*Y.shape[-2:], like=Y, seed=seed, stream=stream)
-    fresh = project_out(xp.broadcast_to(fresh, Y.shape), Q)[0]
-    return xp.concat([Y, fresh * (scale / math.sqrt(fresh.shape[-2]))], axis=-1)
+def bordered(L: Array, row: Array, column: Array, count: Count) -> Array:
+    """A matrix with a block of rows, then one of columns, after the `count` that are in use."""
+    return appended(appended(L, row, count, axis=-2), column, count, axis=-1)
+
+
+def random_block(basis: Basis, *, seed: int) -> tuple[Array, Basis]:
+    """Random columns outside of a basis, as many as a block has, of the size of a product."""
+    xp, remainder = namespace(basis.P), basis.remainder
+    fresh = gaussian(*remainder.shape[-2:], like=basis.P, seed=seed, stream=basis.stream)
+    fresh = project_out(xp.broadcast_to(fresh, remainder.shape), basis.P)[0]
+    size = basis.scale / math.sqrt(remainder.shape[-2])
+    return fresh * size, basis._replace(stream=basis.stream + 1)
 
 
 def largest_norm(Y: Array) -> Array:
@@ -91,8 +122,7 @@ def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array])
     what takes the place of a direction that vanished, and are no more than a rounding error to the
     others. Then the condition number is below ``1 / eps``, more if the columns nearly fill the
     space, and each turn divides it by some ``1 / sqrt(eps)``, as eigenvalues below ``eps`` times
-    the largest count as that: the idea of shifted Cholesky QR [2]_. All blocks are treated so while
-    values are traced.
+    the largest count as that: the idea of shifted Cholesky QR [2]_.
 
     References
     ----------
@@ -106,14 +136,17 @@ def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array])
     scaled, power = normalized(Y)
     basis, smallest, largest = _whitened(scaled)
     safe = smallest > math.sqrt(32 * format_of(Y).eps) * largest
-    passes = 1
-    if concrete_int(xp.all(safe & (smallest > 2 * (noise * power)[..., 0, 0]))) != 1:
-        m, b = Y.shape[-2:]
-        passes = 2 if m - Q.shape[-1] >= 2 * b else 3
-        basis, _, _ = _whitened(normalized(Y + noise / math.sqrt(Y.shape[-2]) * fresh())[0])
-    for _ in range(passes):
-        basis, _, _ = _whitened(project_out(basis, Q)[0])
-    return basis
+    safe = safe & (smallest > 2 * (noise * power)[..., 0, 0])
+    m, b = Y.shape[-2:]
+
+    def with_noise(_: Array) -> Array:
+        basis, _, _ = _whitened(normalized(Y + noise / math.sqrt(m) * fresh())[0])
+        for _ in range(1 if m - Q.shape[-1] >= 2 * b else 2):
+            basis, _, _ = _whitened(project_out(basis, Q)[0])
+        return basis
+
+    basis = when(known(xp.any(~safe)), with_noise, basis)
+    return _whitened(project_out(basis, Q)[0])[0]
 
 
 def _whitened(Y: Array) -> tuple[Array, Array, Array]:

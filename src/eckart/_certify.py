@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from eckart import _checks
 from eckart._autodiff import constant, constant_matrix
+from eckart._control import repeat
 from eckart._door import public
 from eckart._factors import SVD, Factors, pair
-from eckart._golub_kahan import completed, extended, started
+from eckart._golub_kahan import TwoSided, has_fixed_size
 from eckart._linalg import (
     column_norms,
     eigvalsh,
@@ -268,10 +269,11 @@ def _spectral_norm(operator: Matrix, seed: int) -> tuple[Array, Array, float]:
     if min(operator.shape[-2:]) <= _WIDTH * (_STEPS + 1):
         norm = _largest(svdvals(operator.formed()))
         return norm, norm, 0.0
-    basis = started(operator, _WIDTH, seed=seed, stream=_STREAM)
-    for _ in range(_STEPS - 1):
-        basis = extended(operator, basis)
-    estimate = svdvals(completed(basis)[2])[..., 0]
+    sides, size = TwoSided(operator, seed), _WIDTH * _STEPS
+    capacity = size if has_fixed_size(operator) else None
+    basis = sides.begun(_WIDTH, stream=_STREAM, capacity=capacity)
+    basis = repeat(lambda basis: basis.size < size, sides.extended, basis)
+    estimate = svdvals(sides.joined(basis)[2])[..., 0]
     dimension = 2 * n if is_complex(operator.like) else n
     share = math.log(1.648 * math.sqrt(dimension) * _FAILURE ** (-1 / _WIDTH)) / (2 * _STEPS - 1)
     return estimate, estimate / math.sqrt(1 - share * share), _FAILURE

@@ -5,19 +5,24 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-from eckart._namespace import Array, cast, concrete_int, device, format_of, namespace
+from eckart._control import Condition, Count, either
+from eckart._namespace import (
+    Array,
+    cast,
+    concrete_int,
+    concrete_ints,
+    device,
+    format_of,
+    namespace,
+)
 from eckart._tolerance import Rules, count, unit
 
 # Smallest relative error, in units of sqrt(eps), that is told from rounding in a sum of squares.
 _SMALLEST_ERROR = 32.0
 
-# Steps after which an iteration gives up; after so many of them its basis is made wider.
-STEPS, _SLOW = 1000, 32
-_WIDER = 4  # times at most
-
-# Checks before the norm of the whole matrix is looked at.
+# Looks at an iteration before the norm of the whole matrix is computed.
 _PROMPT = 12
 
 # Least share of the residual that a wide gap to the dropped values leaves of what it may cost: the
@@ -33,17 +38,34 @@ def is_resolved(A: Array, error: Any) -> bool:
     return concrete_int(namespace(error).all(error >= smallest)) != 0
 
 
-def room(step: int) -> int:
-    """How many times as many columns as usual a basis may have in a step."""
-    return min(_WIDER, 1 + step // _SLOW)
-
-
 def gap(S: Array, each: Array) -> Array:
     """How far the first `each` of the values are above the others, shape (...)."""
     xp = namespace(S)
     index = xp.arange(S.shape[-1], device=device(S))
     last = xp.min(xp.where(index < each[..., None], S, S[..., :1]), axis=-1)
     return last - xp.max(xp.where(index < each[..., None], 0.0, S), axis=-1)
+
+
+class Verdict(NamedTuple):
+    """What a look at the Ritz triplets of an iteration says."""
+
+    done: Condition  # whether the wanted triplets have converged, copies of values included
+    crowded: Condition  # whether they have, but copies of some value may be missing
+    converged: Array  # whether those of each matrix have, shape (...)
+    blurred: Condition  # whether rounding keeps a residual above the accuracy
+    wanted: Count
+    residual: Array  # the largest of a wanted triplet, shape (...)
+    top: Array  # S[0], shape (...)
+    looks: Count  # at the iteration so far
+    copies: Count  # of one value that the iteration could have found
+    steps: Count  # that the first copies took
+    patient: Count  # the step before which it is not done
+
+    @property
+    def relative_residual(self) -> Array:
+        """The largest residual over ``S[0]``, of a stack the largest; shape ()."""
+        xp = namespace(self.top)
+        return xp.max(self.residual / xp.where(self.top > 0, self.top, 1.0))
 
 
 class Goal:
@@ -63,8 +85,6 @@ class Goal:
     differentiated : bool
         Whether the residuals must also be as small beside the gap between the kept and the dropped
         values, which is what a derivative of the truncation is off by.
-    patience : float
-        Steps after which the full SVD is the better way.
     energy : callable
         Gives the sum of the squares of all singular values.
     cheap : bool
@@ -82,7 +102,6 @@ class Goal:
         cheap: bool,
         strict: bool = True,
         differentiated: bool = False,
-        patience: float = math.inf,
     ) -> None:
         xp = namespace(power)
         self.rules, self.accuracy = rules, accuracy
@@ -90,53 +109,94 @@ class Goal:
         self.factor = power[..., 0]
         self.eps = format_of(like).eps
         self._energy, self._cheap = energy, cheap
-        self.wanted = rules.rank or 0
-        self.crowded = self.overdue = False
-        self.residual = 0.0
-        self._strict, self._differentiated, self._patience = strict, differentiated, patience
-        self._checks = 0
-        self._patient = 0
+        self._strict, self._differentiated = strict, differentiated
 
-    def reached(self, S: Array, residuals: Array, width: int, step: int) -> bool:
-        """Whether the wanted ones of the Ritz triplets after a step have converged.
+    def begun(self, width: int, count: Count) -> Verdict:
+        """What is said before the first look; the counts are of the kind of `count`."""
+        rank = self.rules.rank or 0
+        zeros = namespace(self.factor).zeros_like(self.factor[..., 0])
+        if isinstance(count, int):
+            return Verdict(False, False, zeros > 0, False, rank, zeros, zeros, 0, width, 0, 0)
+        nought = namespace(count).zeros_like(count)
+        no = nought > 0
+        counts = nought, nought + width, nought, nought
+        return Verdict(no, no, zeros > 0, no, nought + rank, zeros, zeros, *counts)
 
-        The basis grows by blocks of `width` columns.
+    def judged(
+        self,
+        verdict: Verdict,
+        S: Array,
+        residuals: Array,
+        rounding: Array | None,
+        *,
+        size: Count,
+        width: int,
+        step: Count,
+    ) -> Verdict:
+        """What is to be said of the first `size` Ritz triplets after a step, and `verdict` before.
+
+        The basis grows by blocks of `width` columns. `residuals` are those of the triplets,
+        `rounding` is what they cannot fall below, None if that is negligible.
         """
         xp = namespace(S)
-        self._checks += 1
         counts = self.counts(S)
-        each = xp.clip(counts + int(self.rules.judge_zero), max=S.shape[-1])
-        self.wanted = concrete_int(xp.max(each)) or 0
+        each = xp.minimum(counts + int(self.rules.judge_zero), xp.full_like(counts, size))
         kept = xp.arange(S.shape[-1], device=device(S)) < each[..., None]
+        top = S[..., 0]
         largest = xp.max(xp.where(kept, residuals, 0.0), axis=-1)
         # The recurrence goes on to fall when rounding has long stopped the residual itself.
-        largest = largest + 2 * self.eps * S[..., 0]
-        bound = self.accuracy * S[..., 0]
+        largest = largest + 2 * self.eps * top
+        bound = self.accuracy * top
         if self._differentiated:
-            room, rounding = gap(S, each), self.eps * S[..., 0]
-            narrow = xp.maximum(self.accuracy * room, 4 * rounding)
+            space, noise = gap(S, each), self.eps * top
+            narrow = xp.maximum(self.accuracy * space, 4 * noise)
             # At a tie across the cut there is no derivative.
-            bound = xp.where(room > 64 * rounding, xp.minimum(bound, narrow), bound)
+            bound = xp.where(space > 64 * noise, xp.minimum(bound, narrow), bound)
         converged = largest <= bound
         if not (self._strict or self._differentiated):
-            converged = converged | self._settled(S, residuals, each)
-        known = (counts < S.shape[-1]) | ~self.finite | self.rules.fixed
-        done = concrete_int(xp.all(known & converged)) == 1
-        if not done:
-            self.residual = float(xp.max(largest / unit(S)[..., 0]))
-        self.crowded = done and self._crowded(S, kept, width)
-        if self.crowded:
-            self._patient = 2 * step  # what is new shall have as many steps as the first block
-        return done and not self.crowded and step >= self._patient
+            converged = converged | self._settled(S, residuals, each, verdict.looks)
+        known = (counts < size) | ~self.finite | self.rules.fixed
+        converged = known & converged
+        done = xp.all(converged)
+        crowded = done & self._crowded(S, kept, verdict.copies, size)
+        blurred = done & False if rounding is None else self._exceeded(S, kept, rounding)
+        wanted = xp.max(each)
+        if isinstance(size, int):
+            wanted, *flags = concrete_ints([wanted, done, crowded, blurred])
+            done, crowded, blurred = map(bool, flags)
+        else:
+            wanted = xp.astype(wanted, size.dtype)
+        steps = either(crowded & (verdict.steps == 0), step, verdict.steps)
+        return Verdict(
+            # Triplets that are new shall have as many steps as the first ones.
+            done=done & (done != crowded) & (step >= verdict.patient),
+            crowded=crowded,
+            converged=converged,
+            blurred=blurred,
+            wanted=wanted,
+            residual=cast(largest, verdict.residual.dtype),
+            top=cast(top, verdict.top.dtype),
+            looks=verdict.looks + 1,
+            copies=either(crowded, verdict.copies + width, verdict.copies),
+            steps=steps,
+            patient=either(crowded, step + steps, verdict.patient),
+        )
 
-    def is_overdue(self, step: int) -> bool:
-        """Whether the full SVD would have been the better way, as can be said after a step."""
-        self.overdue = step > self._patience
-        return self.overdue
+    def _exceeded(self, S: Array, kept: Array, rounding: Array) -> Array:
+        """Whether rounding alone keeps a wanted triplet from being accurate."""
+        xp = namespace(S)
+        return xp.any(xp.where(kept, rounding, 0.0) > 0.5 * self.accuracy * S[..., :1])
 
     def counts(self, S: Array) -> Array:
         """How many of the Ritz values `S` the rules keep; all, where the matrix is not finite."""
         return count(S / cast(self.factor, S.dtype), self.rules, self.rest(S))
+
+    @property
+    def uses_energy(self) -> bool:
+        """Whether a look at an iteration may need the energy."""
+        return self.rules.error is not None or (
+            self._cheap and not (self._strict or self._differentiated)
+        )
 
     @functools.cached_property
     def energy(self) -> Array:
@@ -152,7 +212,7 @@ class Goal:
         rest = self.energy / unit(S)[..., 0] ** 2 - xp.sum(ratios * ratios, axis=-1)
         return xp.where(rest > 0, rest, 0.0)
 
-    def _settled(self, S: Array, residuals: Array, each: Array) -> Array:
+    def _settled(self, S: Array, residuals: Array, each: Array, looks: Count) -> Array:
         """Whether what the residuals leave open cannot change the error of the truncation.
 
         A residual moves a singular value by no more than its norm, and by no more than its square
@@ -165,28 +225,28 @@ class Goal:
         # the norm, which takes a look at the whole matrix and is lost to rounding if it is small.
         squares = S * S
         dropped = xp.sum(xp.where(kept, 0.0, squares), axis=-1)
-        if self._checks > _PROMPT and self._cheap:
+        late = looks >= _PROMPT
+        if self._cheap and late is not False:
             now = xp.sum(xp.where(kept, squares, 0.0), axis=-1)
             difference = self.energy * (1 - 64 * self.eps) - now
-            dropped = xp.where(difference > dropped, difference, dropped)
+            dropped = xp.where(late & (difference > dropped), difference, dropped)
         next_one = xp.sum(xp.where(first, S + residuals, 0.0), axis=-1, keepdims=True)
         room = xp.maximum(S - next_one, residuals)
         part = xp.clip(residuals / xp.where(room > 0, room, 1.0), min=_LEAST)
         lost = xp.sum(xp.where(kept, S * residuals * part, 0.0), axis=-1)
         return lost <= self.accuracy**1.25 * dropped
 
-    def _crowded(self, S: Array, kept: Array, width: int) -> bool:
-        """Whether some wanted value agrees with as many as it could have found copies of itself.
+    def _crowded(self, S: Array, kept: Array, copies: Count, size: Count) -> Array:
+        """Whether some wanted value agrees with as many as there could be found copies of it.
 
         Not so if they are the smallest wanted ones: more of them would be as small.
         """
         xp = namespace(S)
-        if not 1 < width < S.shape[-1]:  # one column is what is left of a space that is filled
-            return False
         smallest = xp.min(xp.where(kept, S, S[..., :1]), axis=-1, keepdims=True)
-        first, last = S[..., : -width + 1], S[..., width - 1 :]
+        index = xp.arange(S.shape[-1], device=device(S))
+        last = xp.take(S, xp.clip(index + (copies - 1), max=S.shape[-1] - 1), axis=-1)
+        there = (index + copies <= size) & (copies < size)
         # Found copies differ by the square of their residuals over the gap to the other values.
-        least = xp.maximum(first, self.accuracy * unit(S))
-        margin = 8 * self.accuracy * (first + self.accuracy * unit(S) * (unit(S) / least))
-        agree = (first - last <= margin) & (last - smallest > margin)
-        return concrete_int(xp.any(agree)) == 1
+        least = xp.maximum(S, self.accuracy * unit(S))
+        margin = 8 * self.accuracy * (S + self.accuracy * unit(S) * (unit(S) / least))
+        return xp.any(there & (S - last <= margin) & (last - smallest > margin))

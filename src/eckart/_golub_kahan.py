@@ -2,116 +2,164 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from eckart._basis import largest_norm, next_block, project_out, with_random_columns
-from eckart._linalg import matmul
+from eckart._basis import (
+    Basis,
+    bordered,
+    largest_norm,
+    next_block,
+    norms_of_product,
+    project_out,
+)
+from eckart._control import Count, appended, before, is_compilable, leading
+from eckart._linalg import eigh, matmul, root, squared_norm, svd
 from eckart._matrices import Matrix
-from eckart._namespace import Array, adjoint, device, format_of, namespace
+from eckart._namespace import Array, adjoint, device, format_of, is_jax, namespace, widest
 from eckart._sketch import gaussian
 
 
-class Basis(NamedTuple):
-    """``A @ P = Q @ L`` with orthonormal columns in ``P`` (..., n, K) and ``Q`` (..., m, K).
+class TwoSided:
+    """Bases with ``A @ P = Q @ L``, always reorthogonalised in full.
 
-    `remainder` is what ``adjoint(A) @ Q`` has outside of the span of ``P``: only the last block of
-    ``Q`` has any, so it has as many columns, (..., n, b).
+    What ``L`` has above its blocks on the diagonal is computed, not assumed, so that the relation
+    holds whatever the columns of the remainder are.
     """
 
-    P: Array
-    Q: Array
-    L: Array
-    remainder: Array
-    scale: Array  # largest norm of a column of a product so far, shape (..., 1, 1)
-    seed: int
-    stream: int  # the next one to draw from
+    def __init__(self, operator: Matrix, seed: int) -> None:
+        self.operator, self.seed = operator, seed
 
-    @property
-    def size(self) -> int:
-        """Columns of either basis."""
-        return int(self.P.shape[-1])
+    def begun(self, width: int, *, stream: int = 0, capacity: int | None = None) -> Basis:
+        """Bases without columns, a Gaussian test matrix as the remainder.
 
-    @property
-    def width(self) -> int:
-        """Columns of the last block."""
-        return int(self.remainder.shape[-1])
+        With a `capacity` the arrays have so many columns from the start, none of them in use.
+        """
+        like = self.operator.like
+        xp, here = namespace(like), {"dtype": like.dtype, "device": device(like)}
+        *stack, m, n = self.operator.shape
+        Omega = gaussian(n, width, like=like, seed=self.seed, stream=stream)
+        scale = largest_norm(xp.zeros((*stack, 1, 1), **here))
+        counts: tuple[Count, ...] = (0, stream + 1)
+        if capacity is not None:
+            counts = tuple(xp.asarray(count, dtype=xp.int32) for count in counts)
+        return Basis(
+            xp.zeros((*stack, n, capacity or 0), **here),
+            xp.zeros((*stack, m, capacity or 0), **here),
+            xp.zeros((*stack, capacity or 0, capacity or 0), **here),
+            xp.broadcast_to(Omega, (*stack, n, width)),
+            *(scale, scale[..., 0], *counts),
+        )
+
+    def extended(self, basis: Basis) -> Basis:
+        """The bases with a block more, for a product with the matrix and one with its adjoint."""
+        P, Q, L, remainder, scale, lost, size, stream = basis
+        assert Q is not None
+        xp, eps = namespace(P), format_of(P).eps
+        P_next = next_block(remainder, P, scale, eps=eps, seed=self.seed, stream=stream)
+        Y = self.operator.matmul(P_next)
+        scale = xp.maximum(scale, largest_norm(Y))
+        Y, C = project_out(Y, Q)
+        Q_next = next_block(Y, Q, scale, eps=eps, seed=self.seed, stream=stream + 1)
+        column = appended(C, matmul(adjoint(Q_next), Y), size, axis=-2)
+        row = xp.zeros((*L.shape[:-2], basis.width, L.shape[-1]), dtype=L.dtype, device=device(L))
+        L = bordered(L, row, column, size)
+        P, Q = appended(P, P_next, size, axis=-1), appended(Q, Q_next, size, axis=-1)
+        W = self.operator.rmatmul(Q_next)
+        scale, remainder = xp.maximum(scale, largest_norm(W)), project_out(W, P)[0]
+        return Basis(P, Q, L, remainder, scale, lost, size + basis.width, stream + 2)
+
+    def ritz(self, basis: Basis) -> tuple[Array, Array, None]:
+        """Ritz values, descending, and the residuals of their triplets.
+
+        ``A @ v - s * u`` is zero, and ``adjoint(A) @ u - s * v`` is what ``u`` has in the last
+        block of ``Q``, times the remainder.
+        """
+        L, b = basis.L, basis.width
+        xp, wide = namespace(L), widest(L)
+        if wide.dtype == L.dtype:
+            X, S, _ = svd_in_use(L, basis.size)
+            last = before(X, basis.size, b, axis=-2)
+        else:
+            # Squaring costs half the digits, which are more than single precision has, and half
+            # the time.
+            squares, Y = (xp.flip(part, axis=-1) for part in eigh(_gram_in_use(wide, basis.size)))
+            S = root(squares)
+            floor = format_of(L).eps * S[..., :1]
+            floor = xp.where(S > floor, S, xp.where(floor > 0, floor, 1.0))
+            last = matmul(before(wide, basis.size, b, axis=-2), Y) / floor[..., None, :]
+        return S, xp.maximum(norms_of_product(basis.remainder, last), basis.lost), None
+
+    def restarted(self, basis: Basis, keep: Count) -> Basis:
+        """The bases of the leading Ritz triplets alone.
+
+        Their residuals lie in the span of the remainder, so that the iteration goes on as it was.
+        """
+        X, S, Yh = svd_in_use(basis.L, basis.size)
+        xp = namespace(S)
+        X, Y = leading(X, keep, axis=-1), leading(adjoint(Yh), keep, axis=-1)
+        S = leading(S, keep, axis=-1)
+        eye = xp.eye(S.shape[-1], dtype=X.dtype, device=device(S))
+        assert basis.Q is not None
+        return basis._replace(
+            P=matmul(basis.P, Y), Q=matmul(basis.Q, X), L=S[..., None] * eye, size=keep
+        )
+
+    def completed(self, basis: Basis) -> tuple[Array, Array, Array]:
+        """Thin SVD of ``Q @ adjoint(Q) @ A``."""
+        P, Q, R = self.joined(basis)
+        X, S, Yh = svd_in_use(R, basis.size)
+        return matmul(Q, X), S, matmul(Yh, adjoint(P))
+
+    def joined(self, basis: Basis) -> tuple[Array, Array, Array]:
+        """``P``, ``Q`` and ``R = adjoint(Q) @ A @ P`` with the remainder taken into ``P``.
+
+        Then ``adjoint(Q) @ A = R @ adjoint(P)``, and no product is left unused.
+        """
+        P, Q, L, remainder, scale, _, size, stream = basis
+        assert Q is not None
+        xp, eps, b = namespace(P), format_of(P).eps, basis.width
+        P_next = next_block(remainder, P, scale, eps=eps, seed=self.seed, stream=stream)
+        corner = adjoint(matmul(adjoint(P_next), remainder))
+        if isinstance(size, int):
+            column = xp.concat([xp.zeros_like(L[..., :-b, :b]), corner], axis=-2)
+        else:
+            column = appended(xp.zeros_like(L[..., :b]), corner, size - b, axis=-2)
+        return xp.concat([P, P_next], axis=-1), Q, xp.concat([L, column], axis=-1)
 
 
-def started(operator: Matrix, width: int, *, seed: int, stream: int = 0) -> Basis:
-    """The first block of a basis, of `width` columns, from a Gaussian test matrix."""
-    xp = namespace(operator.like)
-    *stack, m, n = operator.shape
-    like = operator.like
-    Omega = gaussian(n, width, like=like, seed=seed, stream=stream)
-    empty = {"dtype": like.dtype, "device": device(like)}
-    basis = Basis(
-        P=xp.zeros((*stack, n, 0), **empty),
-        Q=xp.zeros((*stack, m, 0), **empty),
-        L=xp.zeros((*stack, 0, 0), **empty),
-        remainder=xp.broadcast_to(Omega, (*stack, n, width)),
-        scale=largest_norm(xp.zeros((*stack, 1, 1), **empty)),
-        seed=seed,
-        stream=stream + 1,
-    )
-    return extended(operator, basis)
+def has_fixed_size(A: Matrix) -> bool:
+    """Whether bases of a matrix are best kept in arrays of a fixed size, for JAX to compile."""
+    if A.parts or not is_jax(A.like):
+        return is_jax(A.like)
+    *stack, _, n = A.shape
+    column = namespace(A.like).zeros((*stack, n, 1), dtype=A.like.dtype)
+    return is_compilable(A.gram_matmul, column)
 
 
-def extended(operator: Matrix, basis: Basis) -> Basis:
-    """The basis with one block more, for a product with the matrix and one with its adjoint.
+def svd_in_use(R: Array, size: Count) -> tuple[Array, Array, Array]:
+    """Thin SVD of a matrix whose rows beyond the first `size` are zero, and so is the diagonal.
 
-    Notes
-    -----
-    Full reorthogonalisation. What ``L`` has above its blocks on the diagonal is computed, not
-    assumed, so that the relation holds whatever the columns of `remainder` are.
+    In a trace the zeros would be mixed with singular values that are zero. Numbers that are larger
+    than all singular values take their place on the diagonal, and are dropped again.
     """
-    P, Q, L, remainder, scale, seed, stream = basis
-    xp, eps = namespace(P), format_of(P).eps
-    P_next = next_block(remainder, P, scale, eps=eps, seed=seed, stream=stream)
-    Y = operator.matmul(P_next)
-    scale = xp.maximum(scale, largest_norm(Y))
-    Y, C = project_out(Y, Q)
-    Q_next = next_block(Y, Q, scale, eps=eps, seed=seed, stream=stream + 1)
-    zeros = xp.zeros(
-        (*L.shape[:-2], Q_next.shape[-1], L.shape[-1]), dtype=L.dtype, device=device(L)
-    )
-    column = xp.concat([C, matmul(adjoint(Q_next), Y)], axis=-2)
-    L = xp.concat([xp.concat([L, zeros], axis=-2), column], axis=-1)
-    P, Q = xp.concat([P, P_next], axis=-1), xp.concat([Q, Q_next], axis=-1)
-    W = operator.rmatmul(Q_next)
-    return Basis(
-        P, Q, L, project_out(W, P)[0], xp.maximum(scale, largest_norm(W)), seed, stream + 2
-    )
+    if isinstance(size, int):
+        return svd(R)
+    xp, K = namespace(R), R.shape[-2]
+    norm = xp.sqrt(squared_norm(R))[..., None]
+    large = 2 * xp.where(norm > 0, norm, 1.0)[..., None]
+    unused = xp.arange(K, device=device(R))[:, None] >= size
+    eye = xp.eye(K, R.shape[-1], dtype=R.dtype, device=device(R))
+    X, S, Yh = svd(R + eye * xp.where(unused, large, 0.0))
+    X, S = (xp.roll(part, size - K, axis=-1) for part in (X, S))
+    S = xp.where(norm > 0, leading(S, size, axis=-1), 0.0)
+    return X, S, xp.roll(Yh, size - K, axis=-2)
 
 
-def widened(basis: Basis) -> Basis:
-    """The basis with as many random columns more in its next block, to find what it missed."""
-    P, _, _, remainder, scale, seed, stream = basis
-    more = with_random_columns(remainder, P, scale, seed=seed, stream=stream)
-    return basis._replace(remainder=more, stream=stream + 1)
-
-
-def restarted(basis: Basis, X: Array, S: Array, Yh: Array) -> Basis:
-    """The basis of some Ritz triplets ``(Q @ X, S, Yh @ adjoint(P))`` alone.
-
-    Their residuals lie in the span of `remainder`, so that the iteration goes on as it was.
-    """
-    xp = namespace(S)
-    eye = xp.eye(S.shape[-1], dtype=X.dtype, device=device(S))
-    return basis._replace(
-        P=matmul(basis.P, adjoint(Yh)), Q=matmul(basis.Q, X), L=S[..., None] * eye
-    )
-
-
-def completed(basis: Basis) -> tuple[Array, Array, Array]:
-    """``P``, ``Q`` and ``R = adjoint(Q) @ A @ P`` with the remainder taken into ``P``.
-
-    Then ``adjoint(Q) @ A = R @ adjoint(P)``, and no product is left unused.
-    """
-    P, Q, L, remainder, scale, seed, stream = basis
-    xp, eps = namespace(P), format_of(P).eps
-    P_next = next_block(remainder, P, scale, eps=eps, seed=seed, stream=stream)
-    above = (*L.shape[:-2], L.shape[-2] - basis.width, basis.width)
-    zeros = xp.zeros(above, dtype=L.dtype, device=device(L))
-    corner = adjoint(matmul(adjoint(P_next), remainder))
-    R = xp.concat([L, xp.concat([zeros, corner], axis=-2)], axis=-1)
-    return xp.concat([P, P_next], axis=-1), Q, R
+def _gram_in_use(L: Array, size: Count) -> Array:
+    """``adjoint(L) @ L``, in a trace with eigenvalues below all others where `L` is not in use."""
+    squares = matmul(adjoint(L), L)
+    if isinstance(size, int):
+        return squares
+    xp, K = namespace(L), L.shape[-1]
+    large = squared_norm(L)[..., None, None]
+    unused = xp.arange(K, device=device(L))[:, None] >= size
+    eye = xp.eye(K, dtype=L.dtype, device=device(L))
+    return squares - eye * xp.where(unused, xp.where(large > 0, large, 1.0), 0.0)

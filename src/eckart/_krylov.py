@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from eckart._basis import norms_of_product
-from eckart._goal import STEPS, Goal, gap, is_resolved, room
-from eckart._golub_kahan import Basis, completed, extended, restarted, started, widened
-from eckart._lanczos import lanczos
-from eckart._linalg import column_norms, eigh, matmul, qr, svd, svdvals
-from eckart._matrices import Matrix
+from eckart._control import compiled, when
+from eckart._goal import Goal, is_resolved
+from eckart._golub_kahan import TwoSided, has_fixed_size
+from eckart._iteration import ROOM, Space, State, iterated
+from eckart._lanczos import OneSided
+from eckart._linalg import matmul, qr, svd
+from eckart._matrices import Matrix, of_parts
 from eckart._namespace import (
     Array,
     adjoint,
+    cast,
     concrete_int,
-    device,
     format_of,
-    is_compiled,
+    is_plain,
     namespace,
-    widest,
+    pieces,
 )
 from eckart._sketch import gaussian
-from eckart._tolerance import Rules
+from eckart._tolerance import Rules, unit
 from eckart._triplets import Triplets
 
 # Columns of a block. A product with a large matrix costs hardly less with fewer than sixteen
 # columns, and from sixty-four on twice as much with twice as many.
 _NARROWEST, _WIDEST = 16, 128
-
-# Blocks of a traced iteration, which cannot look whether it has converged.
-_DEPTH = 5
-_OVERSAMPLING = 8
 
 # Where the rank is not known beforehand: the one to begin as for, and the part of the space that a
 # basis may fill before the full SVD is the better way.
@@ -48,6 +44,9 @@ _FILLED, _UNKNOWN_OF_PASSES = 4, 32
 
 # Steps that every iteration is given: nearly all that converge do so in fewer.
 _PATIENT = 24
+
+# Right vectors from one side beyond those that are wanted, to make the last of these better.
+_SPARE = 8
 
 # Entries of a matrix known by its products up to which the full SVD is taken in the end.
 _FORMED = 2**24
@@ -91,19 +90,20 @@ def krylov(
     2. That part is then added to ``P``, so that the last product is used too.
     3. Directions that vanish are replaced by random ones (`orthonormal`): an invariant subspace is
        not the end, what lies outside of it comes in.
-    4. A block of b columns finds b copies of a repeated singular value in exact arithmetic. Where b
-       of the wanted ones agree, random columns are added to the block until fewer do.
+    4. A block of b columns finds b copies of a repeated singular value in exact arithmetic. If b
+       of the wanted ones agree, the iteration keeps what it has found and goes on with a random
+       block, until no further copies are found.
     5. The basis is restarted from its best triplets [3]_ before it has more than
        ``6 * max(rank, 2 * b)`` columns, up to four times as many when it is slow.
-    6. While values are traced the block is wider than the rank and the number of blocks is fixed.
+    6. On JAX the iteration is a loop within one compiled program, whose arrays have their final
+       size from the start; a basis is not made wider there when it is slow.
     7. Of an operator, whose products often cost no more than keeping ``Q`` orthogonal, ``P`` alone
        is kept, by the iteration on the Gram matrix (`lanczos`), with blocks half as wide. Bases of
        both sides are made where squares are not accurate enough, for a stack, and without a rank.
 
     Handed over is a basis that would have to fill the greater part of the space, an iteration that
-    has cost as much as the full SVD, of a matrix that is not too large for that, and what PyTorch's
-    compiler traces: it takes more than a minute for an unrolled iteration and, in complex dtypes,
-    gets it wrong.
+    has cost as much as the full SVD, of a matrix that is not too large for that, and what PyTorch
+    traces.
 
     References
     ----------
@@ -117,91 +117,143 @@ def krylov(
     passes, like = A.passes(), A.like
     if passes is not None:
         return _in_few_passes(A, passes, rules, accuracy=accuracy, seed=seed, strict=strict)
-    if is_compiled(like):
+    space = _space(A, rules)
+    if space is None or (rules.error is not None and not is_resolved(like, rules.error)):
         return None
-    if rules.error is not None and not is_resolved(like, rules.error):
+    how: dict[str, Any] = {"accuracy": accuracy, "seed": seed, "strict": strict, "spare": spare}
+    if has_fixed_size(A):
+        return _of_fixed_size(A, rules, space, **how)
+    operator, goal = _goal(A, rules, **how)
+    if concrete_int(namespace(like).all(goal.finite)) is None:
         return None
+    found = None
+    if A.by_products and len(A.shape) == 2 and rules.rank is not None:
+        width = space.width // 2
+        half = Space(width, None, max(A.shape), _patience(A, width, space.most // 2))
+        found, given_up = _one_sided(operator, goal, seed, half)
+        if given_up:
+            return None
+    if found is None:
+        sides = TwoSided(operator, seed)
+        state = iterated(sides, sides.begun(space.width), goal, space)
+        if state.given_up:
+            return None
+        found = _triplets(*sides.completed(state.basis), goal, spare=spare)
+        found = found._replace(residual=_residual(state))
+    return _rescaled(found, goal)
+
+
+def _goal(
+    A: Matrix, rules: Rules, *, accuracy: float, seed: int, strict: bool, spare: bool
+) -> tuple[Matrix, Goal]:
+    """The matrix times a power of two, and what an iteration is to find of it."""
     operator, power = A.scaled()
-    goal = functools.partial(
-        Goal,
+    return operator, Goal(
         like=operator.like,
         rules=rules,
         power=power,
         # Some way below what has to hold: the last step changes the residuals once more.
         accuracy=max(0.5 * accuracy if strict else accuracy, 4 * format_of(operator.like).eps),
-        energy=functools.cache(operator.energy),
+        energy=operator.energy,
         cheap=operator.knows_energy,
         strict=strict,
         differentiated=spare,
     )
-    if concrete_int(namespace(like).all(power == power)) is None:
-        found = _fixed(operator, goal(), seed, spare=spare)
-    elif (space := _space(operator, rules)) is None:
-        return None
-    else:
-        found = None
-        if A.by_products and len(A.shape) == 2 and rules.rank is not None:
-            half = _Space(space.width // 2, space.most // 2)
-            aim = goal(patience=_patience(A, half))
-            found = _one_sided(operator, aim, seed, half.width)
-            if aim.overdue:
-                return None
-        if found is None:
-            aim = goal(patience=_patience(A, space))
-            found = _two_sided(operator, aim, seed, *space, spare=spare)
-    if found is None:
-        return None
+
+
+def _residual(state: State) -> float | None:
+    """The largest residual over ``S[0]`` if a known state has not converged."""
+    return None if state.verdict.done else float(state.verdict.relative_residual)
+
+
+def _rescaled(found: Triplets, goal: Goal) -> Triplets:
+    """The triplets of the matrix itself."""
     if found.spare is not None:
         U, S, Vh = found.spare
-        found = found._replace(spare=(U, S / power[..., 0], Vh))
-    return found._replace(S=found.S / power[..., 0])
+        found = found._replace(spare=(U, S / goal.factor, Vh))
+    return found._replace(S=found.S / goal.factor)
 
 
-def _fixed(operator: Matrix, goal: Goal, seed: int, *, spare: bool) -> Triplets | None:
-    """Triplets after a fixed number of steps."""
-    if goal.rules.rank is None:
+def _of_fixed_size(A: Matrix, rules: Rules, space: Space, **how: Any) -> Triplets | None:
+    """The same by one program that JAX compiles, within the program that it is compiling if any."""
+    if rules.rank is None and not is_plain(A.like):
         return None
-    width = goal.rules.rank + _OVERSAMPLING
-    if (_DEPTH + 1) * width > min(operator.shape[-2:]):
+    if not A.parts or not all(map(is_plain, A.parts)):
+        found, state = _in_a_trace(A, rules, space, **how)
+        if not is_plain(state.step):
+            return (
+                None if rules.rank is None else _exact_if_late(A, found, state, spare=how["spare"])
+            )
+    else:
+        how |= {"rank": rules.rank, "space": space}
+        program = compiled(_program, tuple(how))
+        found, state = program(A.parts, rules._replace(rank=None), **how)
+    if concrete_int(state.given_up) == 1:
         return None
-    basis = started(operator, width, seed=seed)
-    for _ in range(_DEPTH - 1):
-        basis = extended(operator, basis)
-    found = _triplets(*completed(basis), goal, spare=spare)
-    if spare and goal.rules.rank > 0:
-        found = found._replace(doubtful=_doubtful(operator, found, goal))
+    if concrete_int(state.verdict.done) == 1:
+        return found
+    return found._replace(residual=float(state.verdict.relative_residual))
+
+
+def _program(parts: Any, rules: Rules, *, rank: int | None, space: Space, **how: Any) -> Any:
+    """The iteration as it is compiled once for every shape and rank."""
+    return _in_a_trace(of_parts(parts), rules._replace(rank=rank), space, **how)
+
+
+def _in_a_trace(
+    A: Matrix, rules: Rules, space: Space, *, seed: int, spare: bool, **how: Any
+) -> tuple[Triplets, State]:
+    """Triplets from arrays of a fixed size, and the state that the iteration ended in."""
+    operator, goal = _goal(A, rules, seed=seed, spare=spare, **how)
+    if goal.uses_energy:
+        _ = goal.energy  # within the loop it would be a value of the loop
+    sides = TwoSided(operator, seed)
+    capacity = space.usual or space.most
+    basis = sides.begun(space.width, capacity=capacity)
+    state = iterated(sides, basis, goal, space._replace(most=capacity))
+    found = _triplets(*sides.completed(state.basis), goal, spare=spare)
+    state = state._replace(basis=None)
+    return _rescaled(found, goal), state
+
+
+def _exact_if_late(A: Matrix, found: Triplets, state: State, *, spare: bool) -> Triplets:
+    """The triplets, in a trace those of the full SVD if they have not converged.
+
+    Where that is out of the question, a derivative is NaN.
+    """
+    late = ~state.verdict.done
+
+    def exact(found: Triplets) -> Triplets:
+        U, S, Vh = A.svd(found.S.shape[-1])
+        width = found.S.shape[-1]
+        if found.rest is not None:
+            ratios = cast(S[..., width:] / unit(S), found.rest.dtype)
+            found = found._replace(rest=namespace(S).sum(ratios * ratios, axis=-1))
+        if found.spare is not None:
+            end = width + found.spare[1].shape[-1]
+            found = found._replace(
+                spare=(U[..., width:end], S[..., width:end], Vh[..., width:end, :])
+            )
+        return found._replace(U=U[..., :width], S=S[..., :width], Vh=Vh[..., :width, :])
+
+    if A.parts and pieces(A.like) == 1:
+        return when(late, exact, found)
+    if spare and 0 not in found.S.shape:
+        return found._replace(doubtful=~state.verdict.converged)
     return found
 
 
-def _doubtful(operator: Matrix, found: Triplets, goal: Goal) -> Array:
-    """Whether a derivative of the truncation would be off by more than a hundredth, shape (...)."""
-    assert found.spare is not None
-    xp = namespace(found.S)
-    S = xp.concat([found.S, found.spare[1]], axis=-1)
-    each = xp.clip(goal.counts(S), max=found.S.shape[-1])
-    # The residuals of the mirror image are zero.
-    residuals = operator.matmul(adjoint(found.Vh)) - found.U * found.S[..., None, :]
-    kept = xp.arange(found.S.shape[-1], device=device(S)) < each[..., None]
-    largest = xp.max(xp.where(kept, column_norms(residuals)[..., 0, :], 0.0), axis=-1)
-    return largest > xp.maximum(0.01 * gap(S, each), 16 * goal.eps * S[..., 0])
-
-
-class _Space(NamedTuple):
-    """How many columns a block has, and a basis at most."""
-
-    width: int
-    most: int
-
-
-def _space(operator: Matrix, rules: Rules) -> _Space | None:
-    """What an iteration that looks whether it has converged takes; None where that is too much."""
-    rank, k = rules.rank, min(operator.shape[-2:])
+def _space(A: Matrix, rules: Rules) -> Space | None:
+    """What bases of both sides take; None if that is too much."""
+    rank, k = rules.rank, min(A.shape[-2:])
     width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
-    most = k // _SHARE if rank is None else min(6 * max(rank, 2 * width), k - width)
-    return None if (rank or 0) + 3 * width > most else _Space(width, most)
+    usual = k // _SHARE if rank is None else min(ROOM * max(rank, 2 * width), k - width)
+    if (rank or 0) + 3 * width > usual:
+        return None
+    return Space(width, usual, max(usual, k // 2), _patience(A, width, usual))
 
 
-def _patience(A: Matrix, space: _Space) -> float:
+def _patience(A: Matrix, width: int, most: int) -> float:
     """Steps that cost as much as the full SVD.
 
     That takes 20 operations an entry and column, products four, slow ones, and each look at the
@@ -210,58 +262,71 @@ def _patience(A: Matrix, space: _Space) -> float:
     m, n = A.shape[-2:]
     if A.by_products and math.prod(A.shape) > _FORMED:
         return math.inf
-    steps = 20 * min(m, n) / (16 * space.width + 10 * space.most**3 / (m * n))
-    return max(_PATIENT, steps)
+    return max(_PATIENT, 20 * min(m, n) / (16 * width + 10 * most**3 / (m * n)))
 
 
 class _Squared(NamedTuple):
-    """The Gram matrix of an operator, by its products."""
+    """The Gram matrix of a linear operator, by its products."""
 
     operator: Matrix
 
     @property
     def eps(self) -> float:
-        """What products are rounded to."""
+        """The precision that products are rounded to."""
         return format_of(self.operator.like).eps
 
     def product(self, X: Array) -> Array:
         """``adjoint(A) @ A @ X``."""
         return self.operator.gram_matmul(X)
 
-    def widen(self) -> bool:
-        """Products have no more digits than they are given."""
-        return False
 
+def _one_sided(
+    operator: Matrix, goal: Goal, seed: int, space: Space
+) -> tuple[Triplets | None, bool]:
+    """Triplets from a basis of the short side alone, and whether the full SVD is the better way.
 
-def _one_sided(operator: Matrix, goal: Goal, seed: int, width: int) -> Triplets | None:
-    """Triplets from a basis of the short side alone; None where that is not accurate.
-
-    Rounding leaves residuals of some ``eps * S[0]**2 / s``, and by their squares moves a singular
-    value: no more than by ``eps * S[0]`` while ``s`` is above ``cbrt(eps) * S[0]``.
+    There are no triplets where they would not be accurate. Rounding leaves residuals of some
+    ``eps * S[0]**2 / s``, and by their squares moves a singular value: no more than by
+    ``eps * S[0]`` while ``s`` is above ``cbrt(eps) * S[0]``.
     """
     m, n = operator.shape
     if m < n:
-        found = _one_sided(operator.adjoint(), goal, seed, width)
-        if found is None:
-            return None
-        return found._replace(U=adjoint(found.Vh), Vh=adjoint(found.U))
-    gram = _Squared(operator)
-    if gram.eps >= goal.accuracy:
-        return None
-    P = qr(gaussian(n, width, like=operator.like, seed=seed))[0]
-    V, residual = lanczos(gram, P, gram.product(P), goal, seed=seed)
+        found, given_up = _one_sided(operator.adjoint(), goal, seed, space)
+        if found is not None:
+            found = found._replace(U=adjoint(found.Vh), Vh=adjoint(found.U))
+        return found, given_up
+    sides = OneSided(_Squared(operator), seed)
+    eps = sides.gram.eps
+    if eps >= goal.accuracy:
+        return None, False
+    P = qr(gaussian(n, space.width, like=operator.like, seed=seed))[0]
+    state = iterated(sides, sides.begun(P, sides.gram.product(P)), goal, space)
+    if state.given_up:
+        return None, True
+    V = sides.completed(state.basis, state.verdict.wanted + _SPARE)
     Q, R = qr(operator.matmul(V))
-    S = svdvals(R)
-    floor = max(gram.eps ** (1 / 3), gram.eps / goal.accuracy) * S[:1]
-    if concrete_int(namespace(S).all(S[: goal.wanted] > floor)) != 1:
-        return None
-    return _triplets(V, Q, R, goal, spare=False)._replace(residual=residual)
+    X, S, Yh = svd(R)
+    floor = max(eps ** (1 / 3), eps / goal.accuracy) * S[:1]
+    if concrete_int(namespace(S).all(S[: state.verdict.wanted] > floor)) != 1:
+        return None, False
+    found = _triplets(matmul(Q, X), S, matmul(Yh, adjoint(V)), goal, spare=False)
+    return found._replace(residual=_residual_of_one_side(state, sides, goal)), False
+
+
+def _residual_of_one_side(state: State, sides: OneSided, goal: Goal) -> float | None:
+    """The largest residual over ``S[0]``, or what rounding makes it, if above the accuracy."""
+    residual = _residual(state)
+    if residual is not None or not state.verdict.blurred:
+        return residual
+    S, _, rounding = sides.ritz(state.basis)
+    rounded = float(namespace(S).max(rounding[: state.verdict.wanted] / S[:1]))
+    return rounded if rounded > goal.accuracy else None
 
 
 def _in_few_passes(
     A: Matrix, gram: Any, rules: Rules, *, accuracy: float, seed: int, strict: bool
 ) -> Triplets | None:
-    """Triplets of a matrix whose passes cost more than products; None where squares do not tell.
+    """Triplets of a matrix whose passes cost more than products; None if squares do not tell.
 
     Every step of a block Lanczos iteration is one pass, `gram.product`. The last pass multiplies
     the matrix with the right vectors. The QR factorization of that product makes the triplets as
@@ -285,13 +350,19 @@ def _in_few_passes(
         cheap=True,
         strict=strict,
     )
-    V, residual = lanczos(gram, P, W, goal, seed=seed)
+    sides, space = OneSided(gram, seed), Space(P.shape[-1], None, P.shape[0])
+    state = iterated(sides, sides.begun(P, W), goal, space)
+    while state.verdict.blurred and gram.widen():
+        P = sides.completed(state.basis, state.verdict.wanted + P.shape[-1])
+        state = iterated(sides, sides.begun(P, gram.product(P)), goal, space)
+    V = sides.completed(state.basis, state.verdict.wanted + _SPARE)
     Q, R = gram.factored(V)
     X, S, Yh = svd(R)
     rank = rules.rank if rules.fixed else min(int(goal.counts(S)), S.shape[-1])
     X, S, Yh = X[:, :rank], S[:rank], Yh[:rank, :]
     inner, outer = matmul(V, adjoint(Yh)), gram.left(Q, X, like.dtype)
     U, Vh = (inner, outer.T.conj()) if gram.turned else (outer, adjoint(inner))
+    residual = _residual_of_one_side(state, sides, goal)
     return Triplets(U, S / gram.power[..., 0], Vh, goal.rest(S), residual=residual)
 
 
@@ -310,62 +381,14 @@ def _not_finite(A: Matrix, rank: int) -> Triplets:
     return Triplets(U, np.full(rank, np.nan, dtype=U.real.dtype), Vh)
 
 
-def _two_sided(
-    operator: Matrix, goal: Goal, seed: int, width: int, most: int, *, spare: bool
-) -> Triplets | None:
-    """Triplets from bases of both sides, or what there is when the patience ends."""
-    basis = started(operator, width, seed=seed)
-    limit = max(most, min(operator.shape[-2:]) // 2)
-    for step in range(1, STEPS):
-        if basis.size >= (goal.rules.rank or 0):
-            S, last = _ritz(basis)
-            if goal.reached(S, norms_of_product(basis.remainder, last), basis.width, step):
-                return _triplets(*completed(basis), goal, spare=spare)
-            if goal.is_overdue(step):
-                return None
-            if goal.crowded:
-                basis = widened(basis)
-        if basis.size + basis.width > min(room(step) * most, limit):
-            keep = goal.wanted + basis.width
-            if keep + 2 * basis.width > most:
-                return None
-            X, S, Yh = svd(basis.L)
-            basis = restarted(basis, X[..., :keep], S[..., :keep], Yh[..., :keep, :])
-        basis = extended(operator, basis)
-    return _triplets(*completed(basis), goal, spare=spare)._replace(residual=goal.residual)
-
-
-def _ritz(basis: Basis) -> tuple[Array, Array]:
-    """Ritz values, descending, and what their left vectors have in the last block of ``Q``.
-
-    ``A @ v - s * u`` is zero, and ``adjoint(A) @ u - s * v`` that part of the remainder.
-    """
-    L, b = basis.L, basis.width
-    xp = namespace(L)
-    wide = widest(L)
-    if wide.dtype == L.dtype:
-        X, S, _ = svd(L)
-        return S, X[..., -b:, :]
-    # Squaring costs half the digits, which are more than single precision has, and half the time.
-    squares, Y = (xp.flip(part, axis=-1) for part in eigh(matmul(adjoint(wide), wide)))
-    S = xp.sqrt(xp.where(squares > 0, squares, 0.0))
-    floor = format_of(L).eps * S[..., :1]
-    floor = xp.where(floor > 0, floor, 1.0)
-    return S, matmul(wide[..., -b:, :], Y) / xp.where(S > floor, S, floor)[..., None, :]
-
-
-def _triplets(P: Array, Q: Array, R: Array, goal: Goal, *, spare: bool) -> Triplets:
-    """The triplets of ``Q @ R @ adjoint(P)`` that the goal keeps."""
-    X, S, Yh = svd(R)
-    found = None if goal.rules.fixed else concrete_int(namespace(S).max(goal.counts(S)))
-    rank = goal.rules.rank if found is None else found
+def _triplets(U: Array, S: Array, Vh: Array, goal: Goal, *, spare: bool) -> Triplets:
+    """Those of the triplets that the goal keeps."""
+    counted = None if goal.rules.fixed else concrete_int(namespace(S).max(goal.counts(S)))
+    rank = goal.rules.rank if counted is None else counted
     rank = S.shape[-1] if rank is None else rank
-    end = min(2 * rank, S.shape[-1]) if spare else rank
-    U, Vh = matmul(Q, X[..., :end]), matmul(Yh[..., :end, :], adjoint(P))
-    others = U[..., rank:], S[..., rank:end], Vh[..., rank:, :]
-    S = S[..., :rank]
+    end = min(2 * rank, S.shape[-1])
     return Triplets(
-        *(U[..., :rank], S, Vh[..., :rank, :]),
-        rest=goal.rest(S),
-        spare=others if spare else None,
+        *(U[..., :rank], S[..., :rank], Vh[..., :rank, :]),
+        rest=goal.rest(S[..., :rank]),
+        spare=(U[..., rank:end], S[..., rank:end], Vh[..., rank:end, :]) if spare else None,
     )

@@ -249,6 +249,15 @@ def concrete_int(array: Array) -> int | None:
         raise
 
 
+def concrete_ints(arrays: list[Array]) -> list[int]:
+    """The integers in arrays that are not traced, with one wait for their device."""
+    xp = namespace(arrays[0])
+    together = xp.stack([xp.astype(array, xp.int64) for array in arrays])
+    if hasattr(together, "tolist"):  # one by one, each would be waited for
+        return list(together.tolist())
+    return [int(together[i]) for i in range(len(arrays))]
+
+
 def is_torch(array: Array) -> bool:
     """Whether `array` is of PyTorch."""
     return bool(array_api_compat.is_torch_array(array))

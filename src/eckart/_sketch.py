@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from eckart._namespace import Array, Namespace, device, is_complex, namespace, real_dtype
 
@@ -10,14 +11,15 @@ from eckart._namespace import Array, Namespace, device, is_complex, namespace, r
 # from columns.
 _FIRST, _SECOND = 0x21F0AAAD, 0x735A2D97
 _ROW, _COLUMN = 0x2C1B3C6D, 0x297A2D39
+_STREAM = 0x9E3779B1  # without it, zero is a fixed point of the hash
 
 
-def gaussian(n: int, k: int, *, like: Array, seed: int, stream: int = 0) -> Array:
+def gaussian(n: int, k: int, *, like: Array, seed: int, stream: Any = 0) -> Array:
     """Test matrix of shape (n, k), its entries independent and normal, of variance one.
 
     In the dtype and on the device of `like`. An entry depends on its row, its column, `seed` modulo
-    ``2**64`` and `stream` alone, so that a wider matrix begins with the narrower one; in complex
-    dtypes its modulus squared has mean one.
+    ``2**64`` and `stream` alone, so that a wider matrix begins with the narrower one; `stream` may
+    be traced. In complex dtypes the squared modulus of an entry has mean one.
 
     Notes
     -----
@@ -51,9 +53,10 @@ def gaussian(n: int, k: int, *, like: Array, seed: int, stream: int = 0) -> Arra
     return xp.reshape(xp.stack([cosine, sine], axis=-1), (n, 2 * pairs))[:, :k]
 
 
-def _hash(xp: Namespace, x: Array, stream: int) -> Array:
+def _hash(xp: Namespace, x: Array, stream: Any) -> Array:
     """A bijection of the integers of 32 bits under which neighbours have nothing in common."""
-    x = x ^ _int32((stream + 1) * 0x9E3779B1)  # without it, zero is a fixed point
+    known = isinstance(stream, int)
+    x = x ^ (_int32((stream + 1) * _STREAM) if known else (stream + 1) * _int32(_STREAM))
     x = (x ^ ((x >> 16) & 0xFFFF)) * _FIRST
     x = (x ^ ((x >> 15) & 0x1FFFF)) * _SECOND
     return x ^ ((x >> 15) & 0x1FFFF)

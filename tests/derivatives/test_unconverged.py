@@ -39,7 +39,7 @@ def test_a_derivative_is_as_exact_as_its_gap_allows(backend, gap):
 @pytest.mark.only("torch")
 def test_a_derivative_of_what_has_not_converged_is_told(backend, monkeypatch):
     """By a warning that names the gap, where the values themselves have converged."""
-    monkeypatch.setattr("eckart._krylov.STEPS", 7)
+    monkeypatch.setattr("eckart._iteration.STEPS", 7)
     A, _, _ = case(gapped(300, 1e-3), "float32")
     array = backend.asarray(A, "float32").requires_grad_()
     with pytest.warns(RuntimeWarning, match="as far as a derivative needs: a residual of"):
@@ -49,12 +49,11 @@ def test_a_derivative_of_what_has_not_converged_is_told(backend, monkeypatch):
 
 
 @pytest.mark.needs("jit")
-def test_a_traced_derivative_is_right_or_nan(backend, dtype):
-    """After a fixed number of steps; the value is there, and one matrix spoils no other."""
+def test_a_traced_derivative_is_right(backend, dtype):
+    """The full SVD takes over from an iteration that is late; one matrix spoils no other."""
     import jax
 
-    slow, fast = gapped(120, 1e-3), 0.5 ** np.arange(120.0)
-    cases = [case(S, dtype) for S in (slow, fast)]
+    cases = [case(S, dtype) for S in (gapped(120, 1e-3), 0.5 ** np.arange(120.0))]
     stack, directions = (
         backend.asarray(np.stack(parts), dtype) for parts in list(zip(*cases, strict=True))[:2]
     )
@@ -63,9 +62,7 @@ def test_a_traced_derivative_is_right_or_nan(backend, dtype):
         truncated = eckart.reconstruct(eckart.truncated_svd(A, RANK, method="krylov"))
         return backend.xp.sum(backend.xp.real(truncated * D))
 
-    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(inner)))(stack, directions)
-    assert np.all(np.isfinite(backend.to_numpy(values)))
-    hopeless, right = np.conj(backend.to_numpy(gradients))
-    assert np.all(np.isnan(hopeless))
-    _, _, expected = cases[1]
-    assert np.linalg.norm(right - expected) <= 0.01 * np.linalg.norm(expected)
+    gradients = jax.jit(jax.vmap(jax.grad(inner)))(stack, directions)
+    for gradient, (_, _, expected) in zip(backend.to_numpy(gradients), cases, strict=True):
+        distance = np.linalg.norm(np.conj(gradient) - expected)
+        assert distance <= 0.01 * np.linalg.norm(expected)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 import zoo
-from blocks import NAMES, B, K, M, assert_extends, blocks, next_block
+from blocks import NAMES, B, K, M, assert_bidiagonal, assert_extends, blocks, next_block
 from compare import assert_within
-from eckart import _golub_kahan, _krylov, _lanczos
-from eckart._basis import orthonormal, project_out
+from eckart import _krylov
+from eckart._basis import orthonormal, project_out, random_block
+from eckart._golub_kahan import TwoSided
+from eckart._lanczos import OneSided
 from eckart._matrices import as_matrix
+from eckart._namespace import namespace
 from eckart._sketch import gaussian
 from truth import real
 
@@ -50,76 +53,66 @@ def test_vanished_directions_are_replaced_by_the_fresh_ones(backend, dtype):
     assert_within(rest, np.zeros_like(rest), dtype=dtype, size=M, units=4)
 
 
+def widened(basis):
+    """The basis with random columns in its next block."""
+    fresh, basis = random_block(basis, seed=0)
+    return basis._replace(remainder=namespace(fresh).concat([basis.remainder, fresh], axis=-1))
+
+
 @pytest.mark.parametrize("spectrum", ["power law", "flat tail", "exact rank", "zero"])
 def test_bidiagonalisation_keeps_its_relations(backend, dtype, spectrum):
     """A P = Q L and A^H Q = P L^H + remainder, after steps, a widening and a restart alike."""
-    shape = (70, 90)
-    A = zoo.matrix(zoo.SPECTRA[spectrum](70), shape, dtype=dtype, seed=4)
-    operator, _ = as_matrix("A", backend.asarray(A, dtype)).scaled()
+    A = zoo.matrix(zoo.SPECTRA[spectrum](70), (70, 90), dtype=dtype, seed=4)
+    sides = TwoSided(as_matrix("A", backend.asarray(A, dtype)).scaled()[0], seed=0)
+    basis = sides.begun(4)
+    for _ in range(4):
+        basis = sides.extended(basis)
+        assert_bidiagonal(backend, A, basis, dtype)
+    P, Q, R = map(backend.to_numpy, sides.joined(basis))
+    assert_within(Q.conj().T @ A, R @ P.conj().T, dtype=dtype, size=90, units=2)
 
-    def assert_relations(basis):
-        P, Q, L, R = (backend.to_numpy(part) for part in basis[:4])
-        tolerance = {"dtype": dtype, "size": max(shape), "units": 2}
-        for vectors in P, Q:
-            assert_within(vectors.conj().T @ vectors, np.eye(basis.size), **tolerance)
-        assert_within(A @ P, Q @ L, **tolerance)
-        outside = A.conj().T @ Q - P @ L.conj().T
-        outside[:, -basis.width :] -= R
-        assert_within(outside, np.zeros_like(outside), **tolerance)
-
-    basis = _golub_kahan.started(operator, 4, seed=0)
-    for _ in range(3):
-        basis = _golub_kahan.extended(operator, basis)
-        assert_relations(basis)
-    P, Q, R = (backend.to_numpy(part) for part in _golub_kahan.completed(basis))
-    assert_within(Q.conj().T @ A, R @ P.conj().T, dtype=dtype, size=max(shape), units=2)
-
-    basis = _golub_kahan.extended(operator, _golub_kahan.widened(basis))
+    basis = sides.extended(widened(basis))
     assert (basis.width, basis.size) == (8, 24)
-    assert_relations(basis)
+    assert_bidiagonal(backend, A, basis, dtype)
 
-    X, S, Yh = np.linalg.svd(backend.to_numpy(basis.L))
-    best = [backend.asarray(part, dtype) for part in (X[:, :10], Yh[:10])]
-    values = backend.asarray(S[:10], str(backend.to_numpy(basis.scale).dtype))
-    basis = _golub_kahan.extended(operator, _golub_kahan.restarted(basis, best[0], values, best[1]))
+    basis = sides.extended(sides.restarted(basis, 10))
     assert basis.size == 18
-    assert_relations(basis)
+    assert_bidiagonal(backend, A, basis, dtype)
 
 
 @pytest.mark.parametrize("spectrum", ["power law", "flat tail", "exact rank", "zero"])
 def test_basis_of_one_side_keeps_its_relation(backend, dtype, spectrum):
-    """M P = P T + remainder for the Gram matrix M, after steps, a widening and a restart alike."""
+    """M P = P L + remainder for the Gram matrix M, after steps, a widening and a restart alike."""
     A = zoo.matrix(zoo.SPECTRA[spectrum](70), (90, 70), dtype=dtype, seed=4)
     M = A.conj().T @ A
     gram = _krylov._Squared(as_matrix("A", backend.asarray(A, dtype)).scaled()[0])
+    sides = OneSided(gram, seed=0)
 
     def assert_relation(basis):
-        P, T, R, _ = (backend.to_numpy(part) for part in basis)
+        P, L, R = (backend.to_numpy(part) for part in (basis.P, basis.L, basis.remainder))
         tolerance = {"dtype": dtype, "size": 90, "units": 2}
+        assert P.shape[-1] == basis.size
         assert_within(P.conj().T @ P, np.eye(P.shape[-1]), **tolerance)
-        assert_within(T, T.conj().T, dtype=dtype, size=1)
-        outside = M @ P - P @ T
+        assert_within(L, L.conj().T, dtype=dtype, size=1)
+        outside = M @ P - P @ L
         outside[:, -R.shape[-1] :] -= R
         assert_within(outside, np.zeros_like(outside), **tolerance)
 
     first = zoo.orthonormal(70, 4, seed=1, complex_=dtype.startswith("complex"))
     P = backend.asarray(first, dtype)
-    basis = _lanczos._begun(P, gram.product(P))
+    basis = sides.begun(P, gram.product(P))
     assert_relation(basis)
-    for step in range(3):
-        basis = _lanczos._extended(gram, basis, 0, step)
+    for _ in range(3):
+        basis = sides.extended(basis)
         assert_relation(basis)
-    basis = _lanczos._extended(gram, _lanczos._widened(basis, 0, 6), 0, 3)
-    assert basis.P.shape[-1] == 24
+    basis = sides.extended(widened(basis))
+    assert basis.size == 24
     assert_relation(basis)
-    basis = _lanczos._restarted(basis, *_lanczos._ritz(basis), 10)
-    basis = _lanczos._extended(gram, basis, 0, 4)
-    assert basis.P.shape[-1] == 18
+    basis = sides.extended(sides.restarted(basis, 10))
+    assert basis.size == 18
     assert_relation(basis)
-    for step in range(5, 60):
-        if basis.P.shape[-1] == 70:
-            break
-        basis = _lanczos._extended(gram, basis, 0, step)
+    while basis.size < 70:
+        basis = sides.extended(basis)
     assert_relation(basis)  # of the whole space
 
 
