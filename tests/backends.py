@@ -44,6 +44,7 @@ class Backend:
     xp: Any
     device: Any
     lacks: frozenset[str]
+    compiler: str = "aot_eager"  # of PyTorch: what generates code takes ten times as long
 
     def dtypes(self) -> tuple[str, ...]:
         """Names of the dtypes to test with, among those that results are computed in."""
@@ -131,14 +132,14 @@ class Backend:
             return jax.vmap
         return lambda function: jax.jit(getattr(jax, name)(function))
 
-    def compile(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The library's whole-graph compiler."""
+    def compile(self, function: Callable[..., Any], compiler: str = "") -> Callable[..., Any]:
+        """The library's whole-graph compiler: "inductor" generates code, "aot_eager" none."""
         torch = importlib.import_module("torch")
         torch._dynamo.reset()
-        return torch.compile(function, fullgraph=True)
+        return torch.compile(function, fullgraph=True, backend=compiler or self.compiler)
 
 
-def load(name: str) -> Backend:
+def load(name: str, **options: Any) -> Backend:
     """The backend of this name, on its device."""
     if name not in TABLE:
         raise MissingBackendError(f"--backend must be one of {', '.join(TABLE)}, got {name!r}.")
@@ -152,7 +153,7 @@ def load(name: str) -> Backend:
         raise MissingBackendError(f"--backend={name} needs {row['module']}: {error}.") from error
     device = _device(name, library, row.get("device"))
     xp = array_api_compat.array_namespace(library.asarray(0.0))
-    return Backend(name, xp, device, frozenset(row["lacks"]))
+    return Backend(name, xp, device, frozenset(row["lacks"]), **options)
 
 
 def _device(name: str, library: Any, kind: str | None) -> Any:

@@ -30,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    options = {"compiler": "inductor"} if config.getoption("--exhaustive") else {}
     try:
-        config.stash[BACKEND] = backends.load(config.getoption("--backend"))
+        config.stash[BACKEND] = backends.load(config.getoption("--backend"), **options)
     except backends.MissingBackendError as error:
         raise pytest.UsageError(str(error)) from error
 

@@ -6,7 +6,7 @@ import pytest
 import eckart
 import zoo
 from compare import assert_within
-from truth import ways
+from truth import parts, ways
 
 
 def stack(backend, dtype, count=3):
@@ -42,13 +42,15 @@ def test_traced_factors_are_the_eager_ones(backend, dtype, way):
 def test_traced_width_is_the_rank_and_what_a_tolerance_drops_is_zero(backend, dtype, way, rules):
     """A tracer has no rank to trim to: the dropped triplets are exactly zero."""
     arrays, A, S = stack(backend, dtype)
-    kept = 2
-    for array, dense in (arrays[0, ...], A[0]), (arrays, A):
-        for rank, width in (3, 3), (None, 4), (1, 1):
-            traced = getattr(backend, way)(
-                lambda A, rank=rank: eckart.truncated_svd(A, rank, **rules)
-            )
-            U, values, Vh = (backend.to_numpy(part) for part in traced(array))
+    kept, ranks = 2, {3: 3, None: 4, 1: 1}
+
+    def every(*arrays):
+        return [[eckart.truncated_svd(A, rank, **rules) for rank in ranks] for A in arrays]
+
+    traced = getattr(backend, way)(every)(arrays[0, ...], arrays)
+    for dense, results in zip((A[0], A), traced, strict=True):
+        for width, factors in zip(ranks.values(), results, strict=True):
+            U, values, Vh = parts(backend, factors)
             assert values.shape[-1] == width
             assert not values[..., kept:].any()
             assert not U[..., kept:].any()
@@ -124,9 +126,12 @@ def test_traced_matrix_that_is_not_finite_stays_visible(backend, way):
     """Values cannot be refused while traced: a NaN comes out as NaN, in its own matrix only."""
     A = np.stack([np.eye(3), np.eye(3)])
     A[1, 0, 0] = np.nan
-    for rules in {}, {"rtol": 0.1}, {"error": 0.1}:
-        traced = getattr(backend, way)(lambda A, rules=rules: eckart.truncated_svd(A, 2, **rules).S)
-        S = backend.to_numpy(traced(backend.asarray(A, "float32")))
+    every = {}, {"rtol": 0.1}, {"error": 0.1}
+    traced = getattr(backend, way)(
+        lambda A: [eckart.truncated_svd(A, 2, **rules).S for rules in every]
+    )
+    for values in traced(backend.asarray(A, "float32")):
+        S = backend.to_numpy(values)
         assert np.isfinite(S[0]).all()
         assert np.isnan(S[1]).all()
 
