@@ -404,6 +404,12 @@ def one_of(name: str, value: object, allowed: Collection[object]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
 
 
+def only_one(**values: Any) -> None:
+    """Refuse two arguments that stand for the same."""
+    if all(value is not None for value in values.values()):
+        raise TypeError(f"Only one of {' and '.join(f'`{name}`' for name in values)} may be given.")
+
+
 def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any:
     """A tolerance as a float, or as a real array of the library of `like` that fits `stack`."""
     if isinstance(value, Real) and not isinstance(value, bool | np.bool):

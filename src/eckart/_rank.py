@@ -12,7 +12,16 @@ from eckart._factors import Factors
 from eckart._matrices import as_matrix
 from eckart._matrices.operator import Operator
 from eckart._mesh import across_devices
-from eckart._namespace import Array, cast, concrete_int, format_of, namespace, real_dtype, widest
+from eckart._namespace import (
+    Array,
+    cast,
+    concrete_int,
+    format_of,
+    namespace,
+    real_dtype,
+    widest,
+    working,
+)
 from eckart._svd import scaled_spectrum, truncated_svd
 from eckart._tolerance import Rules, count, normalised, unit
 from eckart._tolerance import checked as checked_rules
@@ -79,29 +88,31 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
 
 @public
 @across_devices
-def stable_rank(A: Array | Factors | Operator, /) -> Array:
+def stable_rank(A: Array | Factors | Operator | None = None, /, *, S: Array | None = None) -> Array:
     """Stable rank: squared Frobenius norm over squared spectral norm.
 
     Parameters
     ----------
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         Real or complex, floating point.
+    S : array, shape (..., k), optional
+        All singular values, descending, in place of `A`.
 
     Returns
     -------
     array, shape (...)
-        Between 1 and the rank; 0 for a zero matrix. In the real dtype of `A`.
+        Between 1 and the rank; 0 for a zero matrix. In the real dtype of `A` or `S`.
 
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors.
+        If `A` is not a floating-point array or factors, or both `A` and `S` are given.
     ValueError
-        If `A` has a NaN or an infinity.
+        If `A` has a NaN or an infinity, or `S` is not finite, nonnegative and descending.
 
     Notes
     -----
-    A matrix known by its products need not be formed for it.
+    A linear operator is not formed.
 
     Examples
     --------
@@ -110,6 +121,9 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
     >>> float(eckart.stable_rank(np.diag([2.0, 1.0, 1.0])))
     1.5
     """
+    _checks.only_one(A=A, S=S)
+    if S is not None:
+        return cast(_stable(_normalised(S)), S.dtype)
     matrix = as_matrix("A", A)
     if matrix.by_products and 0 not in matrix.shape:
         scaled, power = constant_matrix(matrix).scaled()
@@ -118,36 +132,50 @@ def stable_rank(A: Array | Factors | Operator, /) -> Array:
         if concrete_int(xp.all(known)) == 0:
             _checks.nonfinite(A=matrix.given)
         accuracy = max(_ACCURACY, 32 * format_of(scaled.like).eps)
-        S = widest(truncated_svd(scaled, 1, accuracy=accuracy).S)
-        squares = xp.where(known, scaled.energy(), math.nan)
+        leading = widest(truncated_svd(scaled, 1, accuracy=accuracy).S)
+        energy = xp.where(known, scaled.energy(), math.nan)
+        found = energy / unit(leading)[..., 0] ** 2
     else:
-        S, _ = normalised(scaled_spectrum(matrix)[0])
-        squares = namespace(S).sum(S * S, axis=-1)
-    total = squares / unit(S)[..., 0] ** 2
-    return cast(total, real_dtype(matrix.like))
+        found = _stable(normalised(scaled_spectrum(matrix)[0])[0])
+    return cast(found, real_dtype(matrix.like))
+
+
+def _stable(S: Array) -> Array:
+    """Stable rank from normalised singular values."""
+    return namespace(S).sum(S * S, axis=-1) / unit(S)[..., 0] ** 2
+
+
+def _normalised(S: Array) -> Array:
+    """Singular values that a caller knows, times a power of two."""
+    _checks.spectrum(S)
+    return normalised(working(S))[0]
 
 
 @public
 @across_devices
-def effective_rank(A: Array | Factors | Operator, /) -> Array:
+def effective_rank(
+    A: Array | Factors | Operator | None = None, /, *, S: Array | None = None
+) -> Array:
     """Effective rank: exponential of the entropy of the normalized singular values.
 
     Parameters
     ----------
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         As in `singular_values`.
+    S : array, shape (..., k), optional
+        All singular values, descending, in place of `A`.
 
     Returns
     -------
     array, shape (...)
-        Between 1 and the rank; 0 for a zero matrix. In the real dtype of `A`.
+        Between 1 and the rank; 0 for a zero matrix. In the real dtype of `A` or `S`.
 
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors.
+        If `A` is not a floating-point array or factors, or both `A` and `S` are given.
     ValueError
-        If `A` has a NaN or an infinity.
+        If `A` has a NaN or an infinity, or `S` is not finite, nonnegative and descending.
 
     Notes
     -----
@@ -165,14 +193,21 @@ def effective_rank(A: Array | Factors | Operator, /) -> Array:
     >>> round(float(eckart.effective_rank(np.eye(4))), 6)
     4.0
     """
+    _checks.only_one(A=A, S=S)
+    if S is not None:
+        return cast(_effective(_normalised(S)), S.dtype)
     matrix = as_matrix("A", A)
-    S, _ = normalised(scaled_spectrum(matrix)[0])
+    return cast(_effective(normalised(scaled_spectrum(matrix)[0])[0]), real_dtype(matrix.like))
+
+
+def _effective(S: Array) -> Array:
+    """Effective rank from normalised singular values."""
     xp = namespace(S)
     total = xp.sum(S, axis=-1)
     zero = total == 0
     p = S / xp.where(zero, xp.ones_like(total), total)[..., None]
     entropy = -xp.sum(p * xp.log(xp.where(p == 0, xp.ones_like(p), p)), axis=-1)
-    return cast(xp.where(zero, total, xp.exp(entropy)), real_dtype(matrix.like))
+    return xp.where(zero, total, xp.exp(entropy))
 
 
 def break_even_rank(shape: Any, /) -> int:

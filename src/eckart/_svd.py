@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from eckart import _checks
 from eckart._autodiff import (
@@ -40,9 +41,15 @@ from eckart._tolerance import Rules, count
 from eckart._tolerance import checked as checked_rules
 from eckart._triplets import Triplets, oriented
 
-# The ways that choose for themselves whether they are any good for a matrix: each takes one and the
-# rules, and gives triplets or None. The library's full SVD always is.
-METHODS = {"gram": gram, "krylov": krylov}
+
+class Method(NamedTuple):
+    """A method, which gives triplets or None if the full SVD is better, and what it needs."""
+
+    triplets: Callable[..., Triplets | None]
+    needs: str  # "products" or "entries"
+
+
+METHODS = {"gram": Method(gram, "entries"), "krylov": Method(krylov, "products")}
 
 
 @public
@@ -325,8 +332,9 @@ def scaled_spectrum(A: Matrix, *, counted: bool = False) -> tuple[Array, list[Ar
 
 def _all_values(parts: Parts, _: tuple[()]) -> Array:
     """All singular values of the parts' product."""
-    method, A = of_parts(parts).prepared("auto")
-    return gram_values(*parts) if method == "auto" and prefers_gram(*parts) else A.svdvals()
+    A = of_parts(parts)
+    by_gram = A.preferred is None and prefers_gram(*parts)
+    return gram_values(*parts) if by_gram else A.svdvals()
 
 
 def _all_values_differentiable(parts: Parts, _: tuple[()]) -> Array:
@@ -375,10 +383,12 @@ def _truncate(
 
 def _decompose(A: Matrix, rules: Rules, method: str, **how: Any) -> Triplets:
     """Triplets by the method asked for, or by the full SVD if that is the better one."""
-    method, A = A.prepared(method)
+    asked = METHODS.get(method)
+    A = A.prepared(asked.needs if asked else None if method == "auto" else "entries")
     if method == "auto":
-        method = choice(A.entries(), rules)
-    found = METHODS[method](A, rules, **how) if method in METHODS and 0 not in A.shape else None
+        method = A.preferred or choice(A.entries(), rules)
+    taken = None if A.has_factors or 0 in A.shape else METHODS.get(method)
+    found = taken and taken.triplets(A, rules, **how)
     return Triplets(*A.svd(rules.rank or 0)) if found is None else found
 
 

@@ -15,11 +15,13 @@ from eckart._namespace import (
     cast,
     device,
     format_of,
-    is_half,
     namespace,
     widest,
     working,
 )
+
+# Machine epsilon of the half-precision dtypes, float16 and bfloat16, and no other.
+_HALF = 2.0**-10
 
 
 class Rules(NamedTuple):
@@ -60,16 +62,13 @@ def checked(rules: Rules, like: Array, shape: tuple[int, ...], of: str) -> Rules
         ),
     )
     if valid.judge_zero and valid.rtol is None:
-        return valid._replace(rtol=_default_rtol(like, shape))
+        return valid._replace(rtol=_default_rtol(format_of(like).eps, *shape[-2:]))
     return valid
 
 
-def _default_rtol(like: Array, shape: tuple[int, ...]) -> float:
-    m, n = shape[-2:]
-    eps = format_of(like).eps
-    if is_half(like):
-        return math.sqrt(min(m, n)) * eps / 2
-    return max(m, n) * eps
+def _default_rtol(eps: float, m: int, n: int) -> float:
+    """What rounding to `eps` makes of a zero; rounding of the entries alone in half precision."""
+    return math.sqrt(min(m, n)) * eps / 2 if eps >= _HALF else max(m, n) * eps
 
 
 def count(S: Array, rules: Rules, rest: Array | None = None) -> Array:
@@ -173,7 +172,15 @@ def _first(S: Array) -> Array:
 
 @public
 def select_rank(
-    S: Array, /, *, rank: Any = None, rtol: Any = None, atol: Any = None, error: Any = None
+    S: Array,
+    /,
+    *,
+    rank: Any = None,
+    rtol: Any = None,
+    atol: Any = None,
+    error: Any = None,
+    shape: Any = None,
+    eps: float | None = None,
 ) -> Array:
     """Rank to truncate at, from the singular values and one rule or several.
 
@@ -187,10 +194,14 @@ def select_rank(
         At most this many, ``0 <= rank <= k``.
     rtol, atol : float or array, shape (...), optional
         Keep ``S > max(atol, rtol * S[0])``. In force when either is given, or when no rule is; the
-        one left out is then ``k * eps`` (see Notes) or 0.
+        one left out is then ``max(m, n) * eps`` (see Notes) or 0.
     error : float or array, shape (...), optional
         Keep the fewest with ``sqrt(sum(S[r:]**2)) <= error * sqrt(sum(S**2))``: ``error=0.1`` keeps
         99 % of the energy.
+    shape : tuple of int, optional
+        Shape of the matrix, ``(..., m, n)``, for the default `rtol`; by default ``(k, k)``.
+    eps : float, optional
+        Machine epsilon of the dtype of the matrix, for the default `rtol`; by default that of `S`.
 
     Returns
     -------
@@ -202,14 +213,15 @@ def select_rank(
     TypeError
         If `S` is not real floating point, `rank` not an integer, or a tolerance not a real number.
     ValueError
-        If `S` is not finite, nonnegative and descending, `rank` is out of range, or a tolerance
-        is negative. Values are not looked at while they are traced.
+        If `S` is not finite, nonnegative and descending, `rank` is out of range, a tolerance
+        is negative, or `S` are not the ``min(m, n)`` values of the shape. Values are not looked at
+        while they are traced.
 
     Notes
     -----
-    The default is that of `matrix_rank` for a square matrix; for another shape pass its
-    ``rtol = max(m, n) * eps``. In half precision, where ``k * eps`` soon exceeds one, it is
-    ``sqrt(k) * eps / 2``: rounding the entries of a matrix moves no singular value by more.
+    The default `rtol` is that of `matrix_rank`. In half precision, where ``max(m, n) * eps`` soon
+    exceeds one, it is ``sqrt(min(m, n)) * eps / 2``: rounding the entries of a matrix moves no
+    singular value by more.
 
     Examples
     --------
@@ -222,12 +234,22 @@ def select_rank(
     2
     >>> int(eckart.select_rank(S, error=0.01, rank=1))
     1
+    >>> int(eckart.select_rank(S, shape=(4, 10**14)))
+    2
     """
     _checks.spectrum(S)
     k = S.shape[-1]
     values = working(S)
+    m = n = k
+    if shape is not None:
+        m, n = _checks.matrix_shape(shape)
+        if k or min(m, n):
+            _checks.complete(k, m, n)
     rules = Rules(rank, rtol, atol, error)
-    rules = checked(rules, S, (*S.shape, k), f"k = {k} for {k} singular values")
+    rules = checked(rules, S, (*S.shape[:-1], m, n), f"k = {k} for {k} singular values")
+    if eps is not None and rtol is None and rules.judge_zero:
+        eps = float(_checks.tolerance("eps", eps, S, ()))
+        rules = rules._replace(rtol=_default_rtol(eps, m, n))
     return count(values, rules)
 
 

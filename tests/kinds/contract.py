@@ -13,6 +13,8 @@ import zoo
 from compare import EPS, assert_within
 from eckart._matrices import as_matrix
 from eckart._namespace import working
+from eckart._svd import METHODS, Method
+from eckart._triplets import Triplets
 
 SHAPE, RANK = (9, 6), 2
 VALUES = np.asarray([4.0, 2.0, 1.0, 0.5, 0.0, 0.0])
@@ -162,12 +164,27 @@ class MatrixContract:
         self.near(backend, dtype, reduced.svdvals(), VALUES)
 
     def test_every_method_is_prepared(self, backend, A, matrix, dtype):
-        """The matrix comes out in the form that the method needs, which is a known one."""
-        for method in "auto", "exact", "gram", "krylov":
-            taken, prepared = matrix.prepared(method)
-            assert taken in ("auto", "exact", "gram", "krylov")
-            assert prepared.parts or taken == "krylov"
+        """The matrix comes out in the form that a method needs."""
+        for needs in None, "products", "entries":
+            prepared = matrix.prepared(needs)
+            assert prepared.parts or needs != "entries"
             self.near(backend, dtype, prepared.loaded().entries(), A)
+
+    def test_a_method_that_is_registered_reaches_it(self, backend, A, given, dtype, monkeypatch):
+        """By a line in the table of methods and no other; factors are decomposed by themselves."""
+        met = []
+
+        def leading(matrix, rules, **_):
+            met.append(matrix)
+            return Triplets(*(matrix.loaded().svd(rules.rank)))
+
+        for needs in "products", "entries":
+            monkeypatch.setitem(METHODS, "registered", Method(leading, needs))
+            found = eckart.truncated_svd(given, RANK, method="registered")
+            self.near(backend, dtype, found.S, VALUES[:RANK])
+        factors = as_matrix("A", given).has_factors
+        assert [bool(matrix.parts) for matrix in met][1:] == ([] if factors else [True])
+        assert len(met) == (0 if factors else 2)
 
     def test_svd_has_the_triplets(self, backend, A, matrix, dtype):
         """As many as are asked for, or all."""

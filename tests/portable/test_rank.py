@@ -120,3 +120,26 @@ def test_break_even_rank_is_the_last_that_saves(shape, expected):
     assert rank == expected
     assert rank * (m + n) < m * n or rank == 0
     assert (rank + 1) * (m + n) >= m * n
+
+
+@pytest.mark.parametrize("shape", [(9, 6), (6, 9), (3, 5, 4)])
+def test_ranks_start_from_singular_values_that_are_known(backend, dtype, shape):
+    """What a matrix gives, its singular values give; for the default rule with its shape."""
+    A = backend.asarray(zoo.random(shape, dtype, 0), dtype)
+    S = eckart.singular_values(A)
+    for measure in eckart.stable_rank, eckart.effective_rank:
+        expected = backend.to_numpy(measure(A))
+        assert_within(backend.to_numpy(measure(S=S)), expected, dtype=dtype, size=9, scale=9.0)
+    ranks = backend.to_numpy(eckart.select_rank(S, shape=shape))
+    assert np.array_equal(ranks, backend.to_numpy(eckart.matrix_rank(A)))
+    with pytest.raises(TypeError, match="Only one of `A` and `S` may be given"):
+        eckart.stable_rank(A, S=S)
+    with pytest.raises(ValueError, match=r"`S` must have all min\(m, n\) = 2 > 0 singular values"):
+        eckart.select_rank(S, shape=(2, 2))
+
+
+def test_default_tolerance_is_that_of_the_dtype_and_shape_named(backend):
+    """Singular values in float32 of a matrix in half precision, or of a long one."""
+    S = backend.asarray(np.asarray([1.0, 0.1, 1e-3, 1e-6]), "float32")
+    for options, rank in ({}, 4), ({"shape": (4, 10**4)}, 2), ({"eps": 2.0**-7}, 2):
+        assert int(backend.to_numpy(eckart.select_rank(S, **options))) == rank

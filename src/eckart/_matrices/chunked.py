@@ -65,11 +65,11 @@ class Chunked(Matrix):
             _checks.refuse_short_side(self.shape, math.isqrt(FORMED))
         return Dense(self.passes().triangle())
 
-    def prepared(self, method: str) -> tuple[str, Matrix]:
-        by_chunks = method == "krylov" or (method == "auto" and math.prod(self.shape) > _READ)
+    def prepared(self, needs: str | None) -> Matrix:
+        by_chunks = needs == "products" or (needs is None and math.prod(self.shape) > _READ)
         if by_chunks and len(self.shape) == 2 and 0 not in self.shape:
-            return "krylov", self
-        return method, self.loaded()
+            return self
+        return self.loaded()
 
     def passes(self) -> Any:
         from eckart._matrices import _dask

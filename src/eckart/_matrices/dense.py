@@ -18,6 +18,7 @@ class Dense(Matrix):
 
     by_products = False
     knows_energy = reads_strips = True
+    preferred = None
 
     def __init__(self, A: Array, given: Array | None = None, power: Array | None = None) -> None:
         self.parts, self.shape, self.power = (A,), A.shape, power
@@ -76,5 +77,5 @@ class Dense(Matrix):
     def reduced(self) -> Matrix:
         return self
 
-    def prepared(self, method: str) -> tuple[str, Matrix]:
-        return method, self
+    def prepared(self, needs: str | None) -> Matrix:
+        return self

@@ -58,6 +58,8 @@ class Matrix:
         Whether `energy` costs no products.
     reads_strips : bool
         Whether `strip` costs no products.
+    preferred : str, optional
+        The method that suits the kind; None if that depends on the shape and the rank.
     """
 
     shape: tuple[int, ...]
@@ -68,6 +70,7 @@ class Matrix:
     has_factors = False
     knows_energy = False
     reads_strips = False
+    preferred: str | None = "krylov"
 
     @staticmethod
     def takes(A: Any, /) -> bool:
@@ -205,11 +208,9 @@ class Matrix:
 
         return Dense(self.entries())
 
-    def prepared(self, method: str) -> tuple[str, Matrix]:
-        """The method to take in place of `method`, and the matrix in the form that it needs."""
-        if method in ("auto", "krylov") and 0 not in self.shape:
-            return "krylov", self
-        return method, self.reduced()
+    def prepared(self, needs: str | None) -> Matrix:
+        """The matrix as a method needs it that takes "products" or "entries"; None for either."""
+        return self.reduced() if needs == "entries" or 0 in self.shape else self
 
     def svd(self, rank: int) -> tuple[Array, Array, Array]:
         """Thin SVD with at least `rank` triplets."""

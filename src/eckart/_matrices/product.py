@@ -20,6 +20,7 @@ class Product(Matrix):
 
     by_products = False
     has_factors = knows_energy = reads_strips = True
+    preferred = "exact"
 
     parts: tuple[Array, Array]
 
@@ -90,8 +91,8 @@ class Product(Matrix):
     def reduced(self) -> Matrix:
         return self
 
-    def prepared(self, method: str) -> tuple[str, Matrix]:
-        return "exact", self
+    def prepared(self, needs: str | None) -> Matrix:
+        return self
 
     def svd(self, rank: int) -> tuple[Array, Array, Array]:
         return thin_svd(*self.parts, rank)

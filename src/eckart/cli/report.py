@@ -21,6 +21,7 @@ Array: TypeAlias = np.ndarray[Any, Any]
 
 # Percent of the energy, the sum of the squared singular values.
 ENERGIES = (90, 95, 99)
+_HALVES = ("float16", "bfloat16")
 
 
 class Unfit(NamedTuple):
@@ -147,7 +148,9 @@ def _facts_of_stack(
         ]
 
     limit = limited(rank, shape)
-    ranks = eckart.select_rank(S, rtol=_rtol(dtype, shape)).tolist()
+    eps = 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)  # NumPy has no bfloat16
+    ranks = eckart.select_rank(S, shape=shape, eps=eps).tolist()
+    stable, effective = eckart.stable_rank(S=S), eckart.effective_rank(S=S)
     by_energy = {p: cuts(error=math.sqrt((100 - p) / 100)) for p in ENERGIES}
     truncated = None if limit is None and error is None else cuts(rank=limit, error=error)
     return [
@@ -157,8 +160,8 @@ def _facts_of_stack(
             S=S[i] if spectra else None,
             measured=Measured(
                 rank=ranks[i],
-                stable_rank=_stable_rank(S[i]),
-                effective_rank=_effective_rank(S[i]),
+                stable_rank=float(stable[i]),
+                effective_rank=float(effective[i]),
                 energy={p: by_energy[p][i] for p in ENERGIES},
                 truncated=None if truncated is None else truncated[i],
             ),
@@ -228,35 +231,3 @@ def _values(facts: Facts) -> dict[str, Any]:
     unknown = dict.fromkeys(field.name for field in fields(Measured))
     measured = unknown if facts.measured is None else asdict(facts.measured)
     return measured | {"break_even_rank": facts.break_even_rank}
-
-
-# ---- What the library takes only from a matrix, which it would decompose each time ---------------
-
-_HALVES = ("float16", "bfloat16")
-
-
-def _rtol(dtype: str, shape: tuple[int, int]) -> float:
-    """The default of `eckart.matrix_rank`."""
-    eps = 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)  # NumPy has no bfloat16
-    return math.sqrt(min(shape)) * eps / 2 if dtype in _HALVES else max(shape) * eps
-
-
-def _stable_rank(S: Array) -> float:
-    """`eckart.stable_rank`."""
-    ratios = _ratios(S)
-    return float(np.sum(ratios * ratios))
-
-
-def _effective_rank(S: Array) -> float:
-    """`eckart.effective_rank`."""
-    p = _ratios(S)
-    if p.size == 0:
-        return 0.0
-    p /= np.sum(p)
-    return float(np.exp(-np.sum(p * np.log(p))))
-
-
-def _ratios(S: Array) -> Array:
-    """The singular values in units of the largest, without those that are nothing beside it."""
-    ratios = S[S > 0] / S[:1]
-    return ratios[ratios > 0]
