@@ -6,10 +6,10 @@ import numpy as np
 
 import zoo
 from compare import EPS, assert_within
-from eckart._basis import orthonormal, project_out
-from eckart._linalg import largest_modulus
-from eckart._namespace import format_of, namespace
-from eckart._sketch import gaussian
+from eckart._algorithms.basis import orthonormal, project_out
+from eckart._arrays.linalg import largest_modulus
+from eckart._arrays.namespace import format_of, namespace
+from eckart._arrays.sketch import gaussian
 
 M, K, B = 60, 12, 5
 

@@ -10,7 +10,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
-from eckart._sketch import gaussian
+from eckart._arrays.sketch import gaussian
 
 METHODS = ["exact", "gram", "krylov", "auto"]
 

@@ -1,12 +1,12 @@
 """Rank, truncated SVD and low-rank factors for the arrays of any library."""
 
 from eckart._arithmetic import add, inner, norm
-from eckart._certify import Certificate, certify
-from eckart._factors import SVD, LowRank, linear, reconstruct
+from eckart._certificate import Certificate, certify
+from eckart._matrices.factors import SVD, LowRank, linear, reconstruct
 from eckart._matrices.operator import Operator, operator
-from eckart._rank import break_even_rank, effective_rank, matrix_rank, stable_rank
-from eckart._svd import factorize, singular_values, truncated_svd
-from eckart._tolerance import hard_threshold, select_rank, truncation_error
+from eckart._ranks import break_even_rank, effective_rank, matrix_rank, stable_rank
+from eckart._thresholds import hard_threshold, select_rank, truncation_error
+from eckart._truncation import factorize, singular_values, truncated_svd
 from eckart._update import Update, update
 
 __all__ = [

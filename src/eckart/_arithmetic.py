@@ -8,18 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from eckart import _checks
-from eckart._autodiff import constant, constant_matrix, deferred, guarded
-from eckart._derivative import Parts
-from eckart._door import public
-from eckart._factors import Factors, LowRank, dtypes
-from eckart._linalg import largest_modulus, normalizing_root, root
-from eckart._matrices import Matrix, as_matrix
-from eckart._matrices.operator import Operator
-from eckart._matrices.product import inner_of_factors, joined
-from eckart._matrices.sum import Sum
-from eckart._mesh import across_devices
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._arrays.door import public
+from eckart._arrays.linalg import largest_modulus, normalizing_root, root
+from eckart._arrays.mesh import across_devices
+from eckart._arrays.namespace import (
     Array,
     DType,
     cast,
@@ -29,8 +22,15 @@ from eckart._namespace import (
     real_dtype,
     working,
 )
-from eckart._svd import spectrum
-from eckart._tolerance import length
+from eckart._arrays.spectra import length
+from eckart._derivative.registration import constant, constant_matrix, deferred, guarded
+from eckart._derivative.truncation import Parts
+from eckart._matrices import Matrix, as_matrix
+from eckart._matrices.factors import Factors, LowRank, dtypes
+from eckart._matrices.operator import Operator
+from eckart._matrices.product import inner_of_factors, joined
+from eckart._matrices.sum import Sum
+from eckart._truncation import spectrum
 
 
 @public
@@ -96,10 +96,10 @@ def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator
         raise TypeError("`add` must have at least one term, got none.")
     named = {f"terms[{i}]": as_matrix(f"terms[{i}]", term) for i, term in enumerate(terms)}
     scales = [1.0] * len(terms) if weights is None else [*weights]
-    _checks.one_each("weights", len(scales), "terms", len(terms))
+    _refusals.one_each("weights", len(scales), "terms", len(terms))
     matrices, shape, like, returned = _agreeing(named, "the others", "the sum")
     factors = [
-        _checks.weight(f"weights[{i}]", scale, like, shape[:-2]) for i, scale in enumerate(scales)
+        _refusals.weight(f"weights[{i}]", scale, like, shape[:-2]) for i, scale in enumerate(scales)
     ]
     if all(A.has_factors for A in matrices):
         B, C = joined([A.factors() for A in matrices], factors, shape[:-2])
@@ -116,16 +116,16 @@ def _agreeing(
     That is the shape, an array like what is computed, and the dtype to return.
     """
     likes = {name: A.like for name, A in named.items()}
-    xp = _checks.arrays(**likes)
+    xp = _refusals.arrays(**likes)
     first, one = next(iter(named.items()))
     shape = one.shape
     for name, A in named.items():
-        _checks.same_matrix_shape(first, one.shape, name, A.shape)
-        _checks.stacks(name, A.shape[:-2], others, shape[:-2])
+        _refusals.same_matrix_shape(first, one.shape, name, A.shape)
+        _refusals.stacks(name, A.shape[:-2], others, shape[:-2])
         shape = np.broadcast_shapes(shape, A.shape)
     for name, A in named.items():
         if A.by_products:
-            _checks.same_shape(name, A.shape, result, shape)
+            _refusals.same_shape(name, A.shape, result, shape)
     computed, returned = dtypes(
         xp, [*map(working, likes.values())], [A.dtype for A in named.values()]
     )
@@ -188,7 +188,7 @@ def norm(A: Array | Factors | Operator, /) -> Array:
         xp = namespace(squares)
         found = xp.where(xp.isfinite(power), root(squares), math.nan) / cast(power, squares.dtype)
     largest = format_of(matrix.like).largest
-    _checks.fitting(found, largest, "the norm", matrix.dtype, A=matrix.given)
+    _refusals.fitting(found, largest, "the norm", matrix.dtype, A=matrix.given)
     return cast(found, real_dtype(matrix.like))
 
 

@@ -6,16 +6,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from eckart import _checks
-from eckart._autodiff import constant, guarded, is_differentiated, represented
-from eckart._derivative import Kept
-from eckart._door import public
-from eckart._factors import SVD, Factors, checked, dtypes
-from eckart._linalg import matmul, normalized, normalizing_power, qr, svd
-from eckart._matrices import Matrix, as_matrix
-from eckart._matrices.operator import Operator
-from eckart._mesh import across_devices
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._algorithms.triplets import oriented
+from eckart._arrays.door import public
+from eckart._arrays.linalg import matmul, normalized, normalizing_power, qr, svd
+from eckart._arrays.mesh import across_devices
+from eckart._arrays.namespace import (
     FORMATS,
     Array,
     DType,
@@ -26,9 +22,13 @@ from eckart._namespace import (
     namespace,
     real_dtype,
 )
-from eckart._thin import balanced, unscaled
-from eckart._tolerance import length
-from eckart._triplets import oriented
+from eckart._arrays.spectra import length
+from eckart._derivative.registration import constant, guarded, is_differentiated, represented
+from eckart._derivative.truncation import Kept
+from eckart._matrices import Matrix, as_matrix
+from eckart._matrices.factors import SVD, Factors, checked, dtypes
+from eckart._matrices.operator import Operator
+from eckart._matrices.thin import balanced, unscaled
 
 # Two factors of a matrix.
 Pair: TypeAlias = tuple[Array, Array]
@@ -168,16 +168,16 @@ def update(
     '7.5096 7.5096 7.4870'
     """
     old, added = as_matrix("factors", checked("factors", factors)), as_matrix("new", new)
-    _checks.arrays(factors=factors[0], new=added.like)
-    _checks.one_of("axis", _checks.integer("axis", axis), (-2, -1))
-    _checks.beside("new", added.shape, "factors", old.shape, axis)
-    width = factors.rank if rank is None else _checks.most("rank", rank)
+    _refusals.arrays(factors=factors[0], new=added.like)
+    _refusals.one_of("axis", _refusals.integer("axis", axis), (-2, -1))
+    _refusals.beside("new", added.shape, "factors", old.shape, axis)
+    width = factors.rank if rank is None else _refusals.most("rank", rank)
     pairs, dtype = _pairs(old, guarded(added).loaded("new"), [old.dtype, added.dtype], axis)
     found = _stacked_svd([(constant(B), constant(A)) for B, A in pairs])
     width = min(width, found.S.shape[-1])
     given = {"factors": old.given, "new": added.given}
     largest = FORMATS[dtype_name(dtype)].largest
-    _checks.fitting(found.S, largest, "the largest singular value", old.dtype, **given)
+    _refusals.fitting(found.S, largest, "the largest singular value", old.dtype, **given)
 
     kept, dropped = _split(found, width)
     everything, nothing = _split(found, found.S.shape[-1])

@@ -39,7 +39,7 @@ def test_a_derivative_is_as_exact_as_its_gap_allows(backend, gap):
 @pytest.mark.only("torch")
 def test_a_derivative_of_what_has_not_converged_is_told(backend, monkeypatch):
     """By a warning that names the gap, where the values themselves have converged."""
-    monkeypatch.setattr("eckart._iteration.STEPS", 7)
+    monkeypatch.setattr("eckart._algorithms.iteration.STEPS", 7)
     A, _, _ = case(gapped(300, 1e-3), "float32")
     array = backend.asarray(A, "float32").requires_grad_()
     with pytest.warns(RuntimeWarning, match="as far as a derivative needs: a residual of"):

@@ -211,7 +211,7 @@ def test_more_repeats_than_a_block_are_found():
 
 def test_restart_keeps_what_is_wanted(dtype, monkeypatch):
     """A basis that has no room goes on from its best vectors."""
-    monkeypatch.setattr("eckart._iteration.ROOM", 2)
+    monkeypatch.setattr("eckart._algorithms.iteration.ROOM", 2)
     S = np.arange(1.0, 401) ** -0.5
     A = matrix(dtype, S, (500, 400))
     array, _ = chunked(A, (128, -1))
@@ -284,7 +284,7 @@ def test_chunks_of_integers_are_refused():
 
 def test_iteration_that_gives_up_says_so(monkeypatch):
     """With the residual it reached."""
-    monkeypatch.setattr("eckart._iteration.STEPS", 2)
+    monkeypatch.setattr("eckart._algorithms.iteration.STEPS", 2)
     A = matrix("float64", 1 / np.arange(1.0, 301) ** 0.1, (500, 300))
     array, _ = chunked(A, (128, -1))
     with pytest.warns(RuntimeWarning, match="have not converged: a residual of") as told:

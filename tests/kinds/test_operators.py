@@ -102,7 +102,7 @@ def test_operator_that_gives_up_says_so(backend, dtype, monkeypatch):
     """With the residual it reached, by its Gram matrix or, below what squares allow, without it."""
     A = zoo.matrix(np.arange(1.0, 91) ** -0.1, SHAPE, dtype=dtype, seed=1)
     operator = known_by_products(backend, A, dtype)
-    monkeypatch.setattr("eckart._iteration.STEPS", 3)
+    monkeypatch.setattr("eckart._algorithms.iteration.STEPS", 3)
     for accuracy in EPS[dtype] * 64, 1e-300:
         with pytest.warns(RuntimeWarning, match="have not converged: a residual of") as told:
             eckart.truncated_svd(operator, RANK, accuracy=accuracy)

@@ -6,13 +6,13 @@ import pytest
 import zoo
 from blocks import NAMES, B, K, M, assert_bidiagonal, assert_extends, blocks, next_block
 from compare import assert_within
-from eckart import _krylov
-from eckart._basis import orthonormal, project_out, random_block
-from eckart._golub_kahan import TwoSided
-from eckart._lanczos import OneSided
+from eckart._algorithms import krylov
+from eckart._algorithms.basis import orthonormal, project_out, random_block
+from eckart._algorithms.golub_kahan import TwoSided
+from eckart._algorithms.lanczos import OneSided
+from eckart._arrays.namespace import namespace
+from eckart._arrays.sketch import gaussian
 from eckart._matrices import as_matrix
-from eckart._namespace import namespace
-from eckart._sketch import gaussian
 from truth import real
 
 pytestmark = pytest.mark.needs("operators")
@@ -85,7 +85,7 @@ def test_basis_of_one_side_keeps_its_relation(backend, dtype, spectrum):
     """M P = P L + remainder for the Gram matrix M, after steps, a widening and a restart alike."""
     A = zoo.matrix(zoo.SPECTRA[spectrum](70), (90, 70), dtype=dtype, seed=4)
     M = A.conj().T @ A
-    gram = _krylov._Squared(as_matrix("A", backend.asarray(A, dtype)).scaled()[0])
+    gram = krylov._Squared(as_matrix("A", backend.asarray(A, dtype)).scaled()[0])
     sides = OneSided(gram, seed=0)
 
     def assert_relation(basis):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eckart._choice import COSTS, choice
-from eckart._tolerance import Rules
+from eckart._algorithms.choice import COSTS, choice
+from eckart._algorithms.rules import Rules
 
 
 def zeros(shape, dtype="float32"):

@@ -5,8 +5,8 @@ import pytest
 
 import zoo
 from compare import assert_within
-from eckart import _derivative
-from eckart._conjugate_gradients import conjugate_gradients, repeated
+from eckart._derivative import truncation
+from eckart._derivative.conjugate_gradients import conjugate_gradients, repeated
 from truth import real
 
 pytestmark = pytest.mark.needs("operators")
@@ -36,7 +36,7 @@ def solved(backend, dtype, precondition):
     X, residual = conjugate_gradients(
         multiply,
         backend.asarray(B, dtype),
-        precondition=_derivative._preconditioner(
+        precondition=truncation._preconditioner(
             backend.asarray(S, real(dtype)), spare if precondition else None
         ),
         tolerance=1e-5,

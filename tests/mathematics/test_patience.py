@@ -40,7 +40,7 @@ def test_a_matrix_small_enough_for_the_full_svd_gets_it(method):
 @pytest.mark.numpy_only
 def test_a_larger_one_is_given_more_time_than_it_takes(monkeypatch):
     """Where the full SVD is out of the question, hundreds of steps with a wider basis."""
-    monkeypatch.setattr("eckart._krylov._FORMED", 0)
+    monkeypatch.setattr("eckart._algorithms.krylov._FORMED", 0)
     A, S = second_differences(500)
     _, _, sparse, _ = kinds(A)
     for asked in None, 1e-10:

@@ -7,7 +7,7 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
-from eckart import _linalg
+from eckart._arrays import linalg
 
 
 @pytest.mark.parametrize("exponent", [-1.0, -0.6, 0.0, 0.6, 0.99])
@@ -16,7 +16,7 @@ def test_normalized_entries_have_squares_in_range(backend, dtype, exponent):
     top = 127 if dtype in ("float32", "complex64") else 1023
     value = 2.0 ** max(int(exponent * top), 4 - top)
     A = np.asarray([[value, -value / 2], [0.0, value / 4]])
-    scaled, power = map(backend.to_numpy, _linalg.normalized(backend.asarray(A, dtype)))
+    scaled, power = map(backend.to_numpy, linalg.normalized(backend.asarray(A, dtype)))
     modulus = np.abs(scaled.astype(complex)).max()
     assert abs(np.log2(modulus)) < 0.45 * top
     assert power.shape == (1, 1)
@@ -28,7 +28,7 @@ def test_matrix_that_is_not_finite_is_marked_in_its_own_power(backend, dtype):
     """Zeros to decompose and a NaN to multiply by, leaving the rest of the stack alone."""
     A = np.stack([np.eye(2), np.full((2, 2), np.inf), np.asarray([[1.0, np.nan], [0.0, 1.0]])])
     scaled, power = (
-        backend.to_numpy(part) for part in _linalg.normalized(backend.asarray(A, dtype))
+        backend.to_numpy(part) for part in linalg.normalized(backend.asarray(A, dtype))
     )
     assert np.isnan(power[:, 0, 0]).tolist() == [False, True, True]
     assert_within(scaled, np.stack([np.eye(2), *np.zeros((2, 2, 2))]), dtype=dtype, size=0)
@@ -38,7 +38,7 @@ def test_nan_among_many_entries_is_not_passed_over(backend, dtype):
     """Not by a maximum that works on several entries at once, as JAX's does on a CPU."""
     A = np.ones((100, 50))
     A[70, 7] = np.nan
-    power = backend.to_numpy(_linalg.normalizing_power(backend.asarray(A, dtype)))
+    power = backend.to_numpy(linalg.normalizing_power(backend.asarray(A, dtype)))
     assert np.isnan(power).all()
 
 
@@ -47,7 +47,7 @@ def test_product_keeps_the_precision_of_its_arguments(backend, dtype):
     rng = np.random.default_rng(0)
     A, B = rng.standard_normal((30, 40)).astype("float32"), rng.standard_normal((40, 20))
     B = B.astype("float32")
-    product = _linalg.matmul(backend.asarray(A, dtype), backend.asarray(B, dtype))
+    product = linalg.matmul(backend.asarray(A, dtype), backend.asarray(B, dtype))
     bound = np.abs(A.astype(float)) @ np.abs(B.astype(float))
     error = np.abs(backend.to_numpy(product) - A.astype(float) @ B.astype(float))
     assert np.all(error <= 40 * EPS[dtype] * bound)
@@ -58,7 +58,7 @@ def test_singular_values_are_right_to_a_few_units_of_rounding(backend, dtype, sh
     """Whatever the size: those that are repeated are as near to each other as derivatives ask."""
     A, S = repeated(shape, dtype)
     array = backend.asarray(A, dtype)
-    found = _linalg.svd(array)
+    found = linalg.svd(array)
     for values in found[1], eckart.singular_values(array):
         assert_within(backend.to_numpy(values), S, dtype=dtype, size=1, scale=S[0], units=24)
     U, _, Vh = map(backend.to_numpy, found)
@@ -72,8 +72,8 @@ def test_qr_iteration_is_the_singular_value_decomposition(backend, dtype):
     """Where it is asked for on a GPU; a CPU has it too."""
     A, S = repeated((30, 20), dtype)
     array = backend.asarray(A, dtype)
-    U, found, Vh = map(backend.to_numpy, _linalg._by_qr_iteration(array, vectors=True))
-    values = backend.to_numpy(_linalg._by_qr_iteration(array, vectors=False))
+    U, found, Vh = map(backend.to_numpy, linalg._by_qr_iteration(array, vectors=True))
+    values = backend.to_numpy(linalg._by_qr_iteration(array, vectors=False))
     for each in found, values:
         assert_within(each, S, dtype=dtype, size=1, scale=S[0], units=24)
     assert_within((U * found) @ Vh, A, dtype=dtype, size=30, scale=S[0])
@@ -104,7 +104,7 @@ def test_eigenvectors_are_found_where_the_library_gives_up(monkeypatch, stack, c
     A = zoo.matrix([3.0, 2.0, 1.0], (3, 5), dtype="float64", seed=0)
     A = A * (1 + np.arange(np.prod(stack, dtype=int)).reshape(*stack, 1, 1))
     gram = A @ np.swapaxes(A, -2, -1)
-    values, vectors = _linalg.eigh(gram)
+    values, vectors = linalg.eigh(gram)
     assert len(seen) == calls
     assert_within(values, np.linalg.eigvalsh(gram), dtype="float64", size=3, scale=400)
     expected = vectors * values[..., None, :]

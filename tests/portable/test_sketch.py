@@ -5,7 +5,7 @@ import pytest
 
 import eckart
 from compare import assert_within
-from eckart._sketch import gaussian
+from eckart._arrays.sketch import gaussian
 from truth import drawn
 
 

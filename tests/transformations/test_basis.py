@@ -6,7 +6,7 @@ import pytest
 import zoo
 from blocks import K, M, assert_bidiagonal, assert_extends, blocks, next_block
 from compare import assert_within
-from eckart._golub_kahan import TwoSided
+from eckart._algorithms.golub_kahan import TwoSided
 from eckart._matrices import as_matrix
 from truth import ways
 

@@ -5,8 +5,8 @@ import pytest
 
 import eckart
 import zoo
-from eckart._choice import choice
-from eckart._tolerance import Rules
+from eckart._algorithms.choice import choice
+from eckart._algorithms.rules import Rules
 from truth import accuracy, assert_promise_kept, parts, ways
 
 SHAPE = (120, 90)

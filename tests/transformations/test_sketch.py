@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compare import assert_within
-from eckart._sketch import gaussian
+from eckart._arrays.sketch import gaussian
 from truth import drawn
 
 

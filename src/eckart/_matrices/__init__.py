@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eckart._arrays.namespace import Array
 from eckart._matrices.chunked import Chunked
 from eckart._matrices.dense import Dense
 from eckart._matrices.linear_operator import LinearOperator
@@ -14,7 +15,6 @@ from eckart._matrices.matrix import Matrix
 from eckart._matrices.product import Product
 from eckart._matrices.pydata import PyDataSparse
 from eckart._matrices.sparse import JAXSparse, SciPySparse, TorchSparse
-from eckart._namespace import Array
 
 __all__ = ["KINDS", "Matrix", "as_matrix", "of_parts"]
 

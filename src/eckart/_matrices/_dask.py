@@ -15,9 +15,9 @@ import numpy as np
 from dask.base import persist
 from dask.delayed import delayed
 
-from eckart._linalg import largest_modulus, matmul, normalizing_power, qr
+from eckart._arrays.linalg import largest_modulus, matmul, normalizing_power, qr
+from eckart._arrays.namespace import Array, DType, adjoint, cast, format_of, widest, working
 from eckart._matrices.dense import Dense
-from eckart._namespace import Array, DType, adjoint, cast, format_of, widest, working
 
 # Results that one task adds up, and entries of a part of a strip that is multiplied at a time.
 _FAN_IN, _PART = 8, 2**22

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eckart import _checks
+from eckart import _refusals
+from eckart._arrays.namespace import Array, DType, cast, conjugate, is_dask, namespace, working
 from eckart._matrices.dense import Dense
 from eckart._matrices.matrix import FORMED, Matrix
-from eckart._namespace import Array, DType, cast, conjugate, is_dask, namespace, working
 
 # Entries up to which a Dask array is read into memory to be decomposed there.
 _READ = 2**23
@@ -26,8 +26,8 @@ class Chunked(Matrix):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Chunked:
-        _checks.arrays(**{name: A})
-        _checks.matrix(name, A)
+        _refusals.arrays(**{name: A})
+        _refusals.matrix(name, A)
         return cls(A)
 
     def matmul(self, X: Array) -> Array:
@@ -51,7 +51,7 @@ class Chunked(Matrix):
 
     def entries(self, name: str = "A") -> Array:
         if math.prod(self.shape) > FORMED:
-            _checks.refuse_reading(name, tuple(self.shape), FORMED)
+            _refusals.refuse_reading(name, tuple(self.shape), FORMED)
         return working(self.given.compute())
 
     def loaded(self, name: str = "A") -> Matrix:
@@ -62,7 +62,7 @@ class Chunked(Matrix):
         if math.prod(self.shape) <= _READ or len(self.shape) > 2:
             return self.loaded()
         if min(self.shape) ** 2 > FORMED:
-            _checks.refuse_short_side(self.shape, math.isqrt(FORMED))
+            _refusals.refuse_short_side(self.shape, math.isqrt(FORMED))
         return Dense(self.passes().triangle())
 
     def prepared(self, needs: str | None) -> Matrix:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from eckart import _checks
-from eckart._linalg import largest_modulus, matmul, multiplies_transposed, normalizing_power
+from eckart import _refusals
+from eckart._arrays.linalg import largest_modulus, matmul, multiplies_transposed, normalizing_power
+from eckart._arrays.namespace import Array, DType, adjoint, cast, namespace, widest, working
 from eckart._matrices.matrix import Matrix, is_one
-from eckart._namespace import Array, DType, adjoint, cast, namespace, widest, working
 
 
 class Dense(Matrix):
@@ -29,8 +29,8 @@ class Dense(Matrix):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Dense:
-        _checks.arrays(**{name: A})
-        _checks.matrix(name, A)
+        _refusals.arrays(**{name: A})
+        _refusals.matrix(name, A)
         return cls(working(A), A)
 
     def matmul(self, X: Array) -> Array:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from eckart import _checks
+from eckart import _refusals
+from eckart._arrays.namespace import native
 from eckart._matrices.matrix import Matrix
 from eckart._matrices.operator import Operator, compared
 from eckart._matrices.sparse import is_class
-from eckart._namespace import native
 
 
 class LinearOperator(Operator):
@@ -22,18 +22,18 @@ class LinearOperator(Operator):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Matrix:
-        _checks.one_matrix(name, A)
+        _refusals.one_matrix(name, A)
         column = np.zeros((A.shape[0], 1), dtype=A.dtype)
         try:
             A.rmatmat(column)
         except NotImplementedError:
-            _checks.refuse_one_sided(name)
+            _refusals.refuse_one_sided(name)
         except TypeError:  # of SciPy, which has None to call, or of the caller's own product
             try:
                 A.rmatvec(column[:, 0])
             except NotImplementedError:
-                _checks.refuse_one_sided(name)
+                _refusals.refuse_one_sided(name)
             raise
         like = native(np.empty((0, 0), dtype=A.dtype))
-        words = _checks.Words(name, f"{name}.matvec", f"{name}.rmatvec")
+        words = _refusals.Words(name, f"{name}.matvec", f"{name}.rmatvec")
         return compared(A.shape, A.matmat, A.rmatmat, like, words)

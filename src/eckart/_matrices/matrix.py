@@ -6,9 +6,16 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
-from eckart import _checks
-from eckart._linalg import CHUNK, largest_modulus, normalizing_root, squared_norm, svd, svdvals
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._arrays.linalg import (
+    CHUNK,
+    largest_modulus,
+    normalizing_root,
+    squared_norm,
+    svd,
+    svdvals,
+)
+from eckart._arrays.namespace import (
     Array,
     DType,
     adjoint,
@@ -20,7 +27,7 @@ from eckart._namespace import (
     widest,
     working,
 )
-from eckart._sketch import gaussian
+from eckart._arrays.sketch import gaussian
 
 # Columns of the identity in a product that gives some entries of a linear operator.
 _BLOCK = 64
@@ -117,7 +124,7 @@ class Matrix:
 
     def astype(self, dtype: DType, name: str, whose: str) -> Matrix:
         """The matrix `name` in the dtype of `whose`, or a refusal."""
-        _checks.same_dtype(whose, dtype, name, working(self.like).dtype)
+        _refusals.same_dtype(whose, dtype, name, working(self.like).dtype)
         return self
 
     def magnitude(self) -> Array:
@@ -191,7 +198,7 @@ class Matrix:
     def entries(self, name: str = "A") -> Array:
         """The entries in the dtype that is computed in, or a refusal of the argument `name`."""
         if math.prod(self.shape) > FORMED:
-            _checks.refuse_whole(name, tuple(self.shape), FORMED)
+            _refusals.refuse_whole(name, tuple(self.shape), FORMED)
         return self.formed()
 
     def loaded(self, name: str = "A") -> Matrix:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from eckart import _checks
-from eckart._door import public
-from eckart._linalg import column_norms, matmul, normalizing_power
-from eckart._matrices.matrix import STREAM, Function, Matrix
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._arrays.door import public
+from eckart._arrays.linalg import column_norms, matmul, normalizing_power
+from eckart._arrays.namespace import (
     Array,
     Device,
     adjoint,
@@ -22,7 +21,8 @@ from eckart._namespace import (
     namespace,
     working,
 )
-from eckart._sketch import gaussian
+from eckart._arrays.sketch import gaussian
+from eckart._matrices.matrix import STREAM, Function, Matrix
 
 # Columns that the products of a new operator are tried on: two, as one alone might be squeezed.
 _TRIED = 2
@@ -80,16 +80,16 @@ class Operator(Matrix):
     @public
     def __matmul__(self, X: Array) -> Array:
         """The matrix times `X`, shape (n,) or (..., n, p)."""
-        _checks.arrays(operator=self.like, X=X)
-        _checks.conformable("operator", self.shape, "X", X.shape)
+        _refusals.arrays(operator=self.like, X=X)
+        _refusals.conformable("operator", self.shape, "X", X.shape)
         X = X.compute() if is_dask(X) else X
         return self.matmul(X[:, None])[..., 0] if X.ndim == 1 else self.matmul(X)
 
     @public
     def __rmatmul__(self, X: Array) -> Array:
         """`X`, shape (m,) or (..., p, m), times the matrix."""
-        _checks.arrays(X=X, operator=self.like)
-        _checks.conformable("X", X.shape, "operator", self.shape)
+        _refusals.arrays(X=X, operator=self.like)
+        _refusals.conformable("X", X.shape, "operator", self.shape)
         X = X.compute() if is_dask(X) else X
         if X.ndim == 1:
             return conjugate(self.rmatmul(conjugate(X)[:, None])[..., 0])
@@ -153,10 +153,10 @@ def operator(
     >>> eckart.truncated_svd(differences, 3).Vh.shape
     (3, 1000)
     """
-    _checks.matrix_shape(shape)
+    _refusals.matrix_shape(shape)
     if is_dask(like):
-        _checks.refuse_chunks("like", "Let it be an array like one of its chunks.")
-    return compared(shape, matmul, rmatmul, like, _checks.Words())
+        _refusals.refuse_chunks("like", "Let it be an array like one of its chunks.")
+    return compared(shape, matmul, rmatmul, like, _refusals.Words())
 
 
 def compared(
@@ -164,22 +164,22 @@ def compared(
     matmul: Function,
     rmatmul: Function,
     like: Array,
-    words: _checks.Words,
+    words: _refusals.Words,
 ) -> Operator:
     """What `operator` returns, where the caller has other words for its parameters."""
     *stack, m, n = shape
-    _checks.arrays(**{words.like: like})
+    _refusals.arrays(**{words.like: like})
 
     def forward(X: Array) -> Array:
         with full_precision(X):
             return _kept(
-                _checks.product(words, words.matmul, X, matmul(X), (*stack, m, X.shape[-1]))
+                _refusals.product(words, words.matmul, X, matmul(X), (*stack, m, X.shape[-1]))
             )
 
     def backward(X: Array) -> Array:
         with full_precision(X):
             return _kept(
-                _checks.product(words, words.rmatmul, X, rmatmul(X), (*stack, n, X.shape[-1]))
+                _refusals.product(words, words.rmatmul, X, rmatmul(X), (*stack, n, X.shape[-1]))
             )
 
     made = Operator((*stack, m, n), like, forward, backward)
@@ -195,7 +195,7 @@ def _kept(product: Array) -> Array:
     return namespace(product).astype(product, product.dtype, copy=True)
 
 
-def _compare(operator: Operator, words: _checks.Words) -> None:
+def _compare(operator: Operator, words: _refusals.Words) -> None:
     """Refuse products that are not the adjoint of each other."""
     like = working(operator.like)
     *stack, m, n = operator.shape
@@ -219,4 +219,4 @@ def _compare(operator: Operator, words: _checks.Words) -> None:
     # Above what rounding does to the inner products, below what random ones of large matrices are.
     tolerance = format_of(like).eps ** (2 / 3)
     if concrete_int(mismatch > tolerance) == 1:
-        _checks.refuse_adjoint(words, float(mismatch), tolerance)
+        _refusals.refuse_adjoint(words, float(mismatch), tolerance)

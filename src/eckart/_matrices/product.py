@@ -7,12 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from eckart._factors import Factors, checked, pair
-from eckart._linalg import largest_modulus, matmul
+from eckart._arrays.linalg import largest_modulus, matmul
+from eckart._arrays.namespace import (
+    Array,
+    DType,
+    adjoint,
+    cast,
+    conjugate,
+    is_dask,
+    namespace,
+    widest,
+)
+from eckart._arrays.spectra import length
+from eckart._matrices.factors import Factors, checked, pair
 from eckart._matrices.matrix import Function, Matrix
-from eckart._namespace import Array, DType, adjoint, cast, conjugate, is_dask, namespace, widest
-from eckart._thin import balanced, thin_svd, thin_svdvals
-from eckart._tolerance import length
+from eckart._matrices.thin import balanced, thin_svd, thin_svdvals
 
 
 class Product(Matrix):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eckart import _checks
+from eckart import _refusals
 from eckart._matrices.matrix import Matrix
 from eckart._matrices.sparse import SciPySparse
 
@@ -16,8 +16,8 @@ class PyDataSparse(SciPySparse):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Matrix:
-        _checks.one_matrix(name, A)
+        _refusals.one_matrix(name, A)
         A = A.to_coo() if hasattr(A, "to_coo") else A
         if A.fill_value != 0:
-            _checks.refuse_fill(name, A.fill_value)
+            _refusals.refuse_fill(name, A.fill_value)
         return SciPySparse.of(name, A.to_scipy_sparse())

@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from eckart import _checks
-from eckart._linalg import squared_norm
-from eckart._matrices.matrix import Matrix
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._arrays.linalg import squared_norm
+from eckart._arrays.namespace import (
     Array,
     conjugate,
     full_precision,
@@ -26,6 +25,7 @@ from eckart._namespace import (
     widest,
     working,
 )
+from eckart._matrices.matrix import Matrix
 
 # Most strips that a sparse matrix is multiplied in, and the entries of one at least: so many, and
 # so many times the columns, as each makes a product of its own with the transpose.
@@ -67,9 +67,9 @@ class SciPySparse(Sparse):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Matrix:
-        _checks.one_matrix(name, A)
+        _refusals.one_matrix(name, A)
         A = A.tocsr()
-        _checks.arrays(**{name: A.data})
+        _refusals.arrays(**{name: A.data})
         if not A.has_canonical_format:  # an entry may be the sum of several stored ones
             A = A.copy()
             A.sum_duplicates()
@@ -87,10 +87,10 @@ class TorchSparse(Sparse):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Matrix:
-        _checks.one_matrix(name, A)
+        _refusals.one_matrix(name, A)
         xp = namespace(A)
         if A.dense_dim():
-            _checks.refuse_hybrid(name, A.dense_dim())
+            _refusals.refuse_hybrid(name, A.dense_dim())
         like = xp.zeros(0, dtype=A.dtype, device=A.device)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
@@ -98,7 +98,7 @@ class TorchSparse(Sparse):
             A = working(A.to_sparse_coo() if blocked else A).to_sparse_csr()
             transposed = A.transpose(0, 1).to_sparse_csr()
         values = A.values().detach()
-        _checks.arrays(**{name: values})
+        _refusals.arrays(**{name: values})
         return cls(A, transposed, values, like)
 
 
@@ -114,10 +114,10 @@ class JAXSparse(Sparse):
 
     @classmethod
     def of(cls, name: str, A: Any) -> Matrix:
-        _checks.one_matrix(name, A)
+        _refusals.one_matrix(name, A)
         if A.n_batch or A.n_dense:
-            _checks.refuse_layout(name, A.n_batch, A.n_dense)
-        _checks.arrays(**{name: A.data})
+            _refusals.refuse_layout(name, A.n_batch, A.n_dense)
+        _refusals.arrays(**{name: A.data})
         return cls(A, A.T, A.data)
 
 

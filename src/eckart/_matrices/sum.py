@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from eckart._arrays.namespace import Array, conjugate
 from eckart._matrices.matrix import Matrix
 from eckart._matrices.operator import Operator
-from eckart._namespace import Array, conjugate
 
 
 class Sum(Operator):

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eckart import _checks
-from eckart._autodiff import constant_matrix
-from eckart._door import public
-from eckart._factors import Factors
-from eckart._matrices import as_matrix
-from eckart._matrices.operator import Operator
-from eckart._mesh import across_devices
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._algorithms.rules import Rules, count
+from eckart._algorithms.rules import checked as checked_rules
+from eckart._arrays.door import public
+from eckart._arrays.mesh import across_devices
+from eckart._arrays.namespace import (
     Array,
     cast,
     concrete_int,
@@ -22,9 +20,12 @@ from eckart._namespace import (
     widest,
     working,
 )
-from eckart._svd import scaled_spectrum, truncated_svd
-from eckart._tolerance import Rules, count, normalised, unit
-from eckart._tolerance import checked as checked_rules
+from eckart._arrays.spectra import normalised, unit
+from eckart._derivative.registration import constant_matrix
+from eckart._matrices import as_matrix
+from eckart._matrices.factors import Factors
+from eckart._matrices.operator import Operator
+from eckart._truncation import scaled_spectrum, truncated_svd
 
 # Largest residual of the leading triplet of an operator, over S[0]. What the truncation loses to a
 # larger one is little, but the squared norm over S[0]**2 is wanted to rounding. Single precision
@@ -76,7 +77,7 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     """
     matrix = as_matrix("A", A)
     S, powers = scaled_spectrum(matrix, counted=True)
-    of = _checks.rank_limit(matrix.shape)
+    of = _refusals.rank_limit(matrix.shape)
     rules = checked_rules(Rules(None, rtol, atol), matrix.like, matrix.shape, of)
     if rules.atol is not None:
         atol = rules.atol if isinstance(rules.atol, float) else cast(rules.atol, S.dtype)
@@ -121,7 +122,7 @@ def stable_rank(A: Array | Factors | Operator | None = None, /, *, S: Array | No
     >>> float(eckart.stable_rank(np.diag([2.0, 1.0, 1.0])))
     1.5
     """
-    _checks.only_one(A=A, S=S)
+    _refusals.only_one(A=A, S=S)
     if S is not None:
         return cast(_stable(_normalised(S)), S.dtype)
     matrix = as_matrix("A", A)
@@ -130,7 +131,7 @@ def stable_rank(A: Array | Factors | Operator | None = None, /, *, S: Array | No
         xp = namespace(power)
         known = xp.isfinite(power[..., 0, 0])
         if concrete_int(xp.all(known)) == 0:
-            _checks.nonfinite(A=matrix.given)
+            _refusals.nonfinite(A=matrix.given)
         accuracy = max(_ACCURACY, 32 * format_of(scaled.like).eps)
         leading = widest(truncated_svd(scaled, 1, accuracy=accuracy).S)
         energy = xp.where(known, scaled.energy(), math.nan)
@@ -147,7 +148,7 @@ def _stable(S: Array) -> Array:
 
 def _normalised(S: Array) -> Array:
     """Singular values that a caller knows, times a power of two."""
-    _checks.spectrum(S)
+    _refusals.spectrum(S)
     return normalised(working(S))[0]
 
 
@@ -193,7 +194,7 @@ def effective_rank(
     >>> round(float(eckart.effective_rank(np.eye(4))), 6)
     4.0
     """
-    _checks.only_one(A=A, S=S)
+    _refusals.only_one(A=A, S=S)
     if S is not None:
         return cast(_effective(_normalised(S)), S.dtype)
     matrix = as_matrix("A", A)
@@ -236,5 +237,5 @@ def break_even_rank(shape: Any, /) -> int:
     >>> eckart.break_even_rank((10, 10))
     4
     """
-    m, n = _checks.matrix_shape(shape)
+    m, n = _refusals.matrix_shape(shape)
     return (m * n - 1) // (m + n) if m * n else 0

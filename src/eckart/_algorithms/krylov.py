@@ -7,14 +7,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from eckart._control import compiled, when
-from eckart._goal import Goal, is_resolved
-from eckart._golub_kahan import TwoSided, has_fixed_size
-from eckart._iteration import ROOM, Space, State, iterated
-from eckart._lanczos import OneSided
-from eckart._linalg import matmul, qr, svd
-from eckart._matrices import Matrix, of_parts
-from eckart._namespace import (
+from eckart._algorithms.goal import Goal, is_resolved
+from eckart._algorithms.golub_kahan import TwoSided, has_fixed_size
+from eckart._algorithms.iteration import ROOM, Space, State, iterated
+from eckart._algorithms.lanczos import OneSided
+from eckart._algorithms.rules import Rules
+from eckart._algorithms.triplets import Triplets
+from eckart._arrays.control import compiled, when
+from eckart._arrays.linalg import matmul, qr, svd
+from eckart._arrays.namespace import (
     Array,
     adjoint,
     cast,
@@ -24,9 +25,9 @@ from eckart._namespace import (
     namespace,
     pieces,
 )
-from eckart._sketch import gaussian
-from eckart._tolerance import Rules, unit
-from eckart._triplets import Triplets
+from eckart._arrays.sketch import gaussian
+from eckart._arrays.spectra import unit
+from eckart._matrices import Matrix, of_parts
 
 # Columns of a block. A product with a large matrix costs hardly less with fewer than sixteen
 # columns, and from sixty-four on twice as much with twice as many.

@@ -6,26 +6,17 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from eckart import _checks
-from eckart._autodiff import (
-    constant,
-    constant_matrix,
-    deferred,
-    guarded,
-    is_differentiated,
-    represented,
-)
-from eckart._choice import choice, prefers_gram
-from eckart._derivative import Kept, Known, Parts
-from eckart._door import public
-from eckart._factors import SVD, Factors, LowRank
-from eckart._gram import gram, gram_values
-from eckart._krylov import krylov
-from eckart._linalg import column_norms, normalizing_power
-from eckart._matrices import Matrix, as_matrix, of_parts
-from eckart._matrices.operator import Operator
-from eckart._mesh import across_devices
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._algorithms.choice import choice, prefers_gram
+from eckart._algorithms.gram import gram, gram_values
+from eckart._algorithms.krylov import krylov
+from eckart._algorithms.rules import Rules, count
+from eckart._algorithms.rules import checked as checked_rules
+from eckart._algorithms.triplets import Triplets, oriented
+from eckart._arrays.door import public
+from eckart._arrays.linalg import column_norms, normalizing_power
+from eckart._arrays.mesh import across_devices
+from eckart._arrays.namespace import (
     Array,
     Namespace,
     adjoint,
@@ -37,9 +28,18 @@ from eckart._namespace import (
     real_dtype,
     working,
 )
-from eckart._tolerance import Rules, count
-from eckart._tolerance import checked as checked_rules
-from eckart._triplets import Triplets, oriented
+from eckart._derivative.registration import (
+    constant,
+    constant_matrix,
+    deferred,
+    guarded,
+    is_differentiated,
+    represented,
+)
+from eckart._derivative.truncation import Kept, Known, Parts
+from eckart._matrices import Matrix, as_matrix, of_parts
+from eckart._matrices.factors import SVD, Factors, LowRank
+from eckart._matrices.operator import Operator
 
 
 class Method(NamedTuple):
@@ -260,7 +260,7 @@ def factorize(
     >>> B.shape, A.shape, np.allclose(B @ A, W)
     ((4, 1), (1, 3), True)
     """
-    _checks.one_of("split", split, ("balanced", "left", "right"))
+    _refusals.one_of("split", split, ("balanced", "left", "right"))
     matrix = as_matrix("A", A)
     rules = Rules(rank, rtol, atol, error)
     B, _, C = _truncate(matrix, rules, method, accuracy, seed, check_finite, split)
@@ -357,12 +357,12 @@ def _truncate(
     split: str | None = None,
 ) -> tuple[Array, Array, Array]:
     """The two factors and the singular values that the rules keep, in the dtype computed in."""
-    _checks.one_of("method", method, ("auto", "exact", *METHODS))
+    _refusals.one_of("method", method, ("auto", "exact", *METHODS))
     like = A.like
-    rules = checked_rules(rules, like, A.shape, _checks.rank_limit(A.shape))
+    rules = checked_rules(rules, like, A.shape, _refusals.rank_limit(A.shape))
     strict = accuracy is not None
-    accuracy = _checks.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(like)).eps)))
-    how = {"accuracy": accuracy, "seed": _checks.integer("seed", seed), "strict": strict}
+    accuracy = _refusals.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(like)).eps)))
+    how = {"accuracy": accuracy, "seed": _refusals.integer("seed", seed), "strict": strict}
     how["spare"] = is_differentiated(A.parts)
     fixed = constant_matrix(A)
     found = _decompose(fixed, rules, method, **how)
@@ -372,9 +372,9 @@ def _truncate(
     if residual is None and strict and (A.parts or A.by_products):
         residual = _measured(fixed, kept)
     if residual is not None and residual > accuracy:
-        _checks.warn_of_residual(residual, accuracy)
+        _refusals.warn_of_residual(residual, accuracy)
     elif found.residual is not None and how["spare"]:
-        _checks.warn_of_gap(found.residual)
+        _refusals.warn_of_gap(found.residual)
     if split is not None:
         kept = Kept(*oriented(*kept))
     dropped = _dropped(found, kept.S.shape[-1], counts, A.parts)
@@ -476,10 +476,10 @@ def _look(A: Matrix, S: Array, counts: Array | None, largest: float) -> int | No
         return 0
     xp, what, given = namespace(S), "the largest singular value", {"A": A.given}
     if counts is None:
-        _checks.fitting(S[..., :1], largest, what, A.dtype, **given)
+        _refusals.fitting(S[..., :1], largest, what, A.dtype, **given)
         return None
     fits = S[..., 0] <= min(largest, format_of(S).largest)
     found = _largest(xp, xp.where(fits, counts, k + 1))
     if found == k + 1:
-        _checks.misfit(S[..., :1], what, A.dtype, **given)
+        _refusals.misfit(S[..., :1], what, A.dtype, **given)
     return found

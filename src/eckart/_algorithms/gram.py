@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from eckart._linalg import chunks, eigh, eigvalsh, matmul, normalizing_power, root
-from eckart._matrices import Matrix
-from eckart._namespace import (
+from eckart._algorithms.rules import Rules, count
+from eckart._algorithms.triplets import Triplets
+from eckart._arrays.linalg import chunks, eigh, eigvalsh, matmul, normalizing_power, root
+from eckart._arrays.namespace import (
     Array,
     adjoint,
     cast,
@@ -19,8 +20,8 @@ from eckart._namespace import (
     real_dtype,
     widest,
 )
-from eckart._tolerance import Rules, count, unit
-from eckart._triplets import Triplets
+from eckart._arrays.spectra import unit
+from eckart._matrices import Matrix
 
 
 def is_accurate(A: Array) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from eckart._linalg import matmul, modulus, normalized, qr, root, svd, svdvals
-from eckart._namespace import Array, adjoint, device, namespace
+from eckart._arrays.linalg import matmul, modulus, normalized, qr, root, svd, svdvals
+from eckart._arrays.namespace import Array, adjoint, device, namespace
 
 
 def thin_svd(B: Array, A: Array, rank: int) -> tuple[Array, Array, Array]:

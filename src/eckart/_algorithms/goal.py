@@ -7,8 +7,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from eckart._control import Condition, Count, either
-from eckart._namespace import (
+from eckart._algorithms.rules import Rules, count
+from eckart._arrays.control import Condition, Count, either
+from eckart._arrays.namespace import (
     Array,
     cast,
     concrete_int,
@@ -17,7 +18,7 @@ from eckart._namespace import (
     format_of,
     namespace,
 )
-from eckart._tolerance import Rules, count, unit
+from eckart._arrays.spectra import unit
 
 # Smallest relative error, in units of sqrt(eps), that is told from rounding in a sum of squares.
 _SMALLEST_ERROR = 32.0

@@ -10,7 +10,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 import numpy as np
 
-from eckart._namespace import (
+from eckart._arrays.namespace import (
     Array,
     contiguous,
     is_array,

@@ -1,173 +1,15 @@
-"""What counts as zero, and the rules that choose a rank."""
+"""Ranks and thresholds from singular values that are known."""
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
-from eckart import _checks
-from eckart._door import public
-from eckart._linalg import exponent_range, normalizing_root, root
-from eckart._namespace import (
-    Array,
-    Namespace,
-    cast,
-    device,
-    format_of,
-    namespace,
-    widest,
-    working,
-)
-
-# Machine epsilon of the half-precision dtypes, float16 and bfloat16, and no other.
-_HALF = 2.0**-10
-
-
-class Rules(NamedTuple):
-    """What a caller asks for; the smallest rank that any of it asks for is the result."""
-
-    rank: int | None = None
-    rtol: Any = None
-    atol: Any = None
-    error: Any = None
-
-    @property
-    def judge_zero(self) -> bool:
-        """Whether the rule for zero is in force: asked for, or nothing else is."""
-        return (
-            self.rtol is not None
-            or self.atol is not None
-            or (self.rank is None and self.error is None)
-        )
-
-    @property
-    def fixed(self) -> bool:
-        """Whether the rank is known before the singular values are."""
-        return not self.judge_zero and self.error is None
-
-
-def checked(rules: Rules, like: Array, shape: tuple[int, ...], of: str) -> Rules:
-    """`rules` for matrices of `shape` in the dtype of `like`, every value validated.
-
-    Where the rule for zero is in force, `rtol` is given its default. `of` is how the number of
-    singular values reads.
-    """
-    rank, *tolerances = rules
-    valid = Rules(
-        None if rank is None else _checks.rank(rank, min(shape[-2:]), of),
-        *(
-            None if value is None else _checks.tolerance(name, value, like, shape[:-2])
-            for name, value in zip(Rules._fields[1:], tolerances, strict=True)
-        ),
-    )
-    if valid.judge_zero and valid.rtol is None:
-        return valid._replace(rtol=_default_rtol(format_of(like).eps, *shape[-2:]))
-    return valid
-
-
-def _default_rtol(eps: float, m: int, n: int) -> float:
-    """What rounding to `eps` makes of a zero; rounding of the entries alone in half precision."""
-    return math.sqrt(min(m, n)) * eps / 2 if eps >= _HALF else max(m, n) * eps
-
-
-def count(S: Array, rules: Rules, rest: Array | None = None) -> Array:
-    """The rank that `rules` give; integers of shape (...).
-
-    Where `S` are not all singular values, the squares of the others add up to ``rest * S[0]**2``.
-    A NaN is never taken for zero, so that what is not finite stays visible.
-    """
-    xp = namespace(S)
-    if S.shape[-1] == 0:
-        return xp.count_nonzero(S, axis=-1)
-    counts = []
-    if rules.judge_zero:
-        zero = S <= _share(rules.rtol, S) * S[..., :1]
-        if rules.atol is not None:
-            zero = zero | (S <= _column(rules.atol, S))
-        counts.append(xp.count_nonzero(~zero, axis=-1))
-    if rules.error is not None:
-        counts.append(_count_for_error(xp, S, rules.error, rest))
-    if rules.rank is not None:
-        counts.append(xp.full_like(xp.count_nonzero(S, axis=-1), rules.rank))
-    return functools.reduce(xp.minimum, counts)
-
-
-def _count_for_error(xp: Namespace, S: Array, error: Any, rest: Array | None) -> Array:
-    ratios, _ = normalised(S)
-    if rest is not None:
-        rest = cast(rest, ratios.dtype)[..., None] * ratios[..., :1] ** 2
-    tails = _norms_of_tails(xp, ratios, rest)
-    share = _share(error, ratios)
-    # What is below the range beside S[0] is dropped as zero is, but for an error of zero.
-    vanishing = ~((share == 0) & (S > 0))
-    dropped = (tails <= share * tails[..., :1]) & vanishing
-    return S.shape[-1] - xp.count_nonzero(dropped, axis=-1)
-
-
-def _norms_of_tails(xp: Namespace, ratios: Array, rest: Array | None) -> Array:
-    """The norm of each value and all after it, `rest` being the sum of squares of still others.
-
-    The squares of small ones would vanish: they are summed by themselves, in units of their own.
-    """
-    exponent = exponent_range(ratios)
-    small, step = ratios < 2.0 ** -(exponent * 3 // 8), 2.0 ** (exponent * 3 // 4)
-    large, tiny = xp.where(small, 0.0, ratios), xp.where(small, ratios * step, 0.0)
-    squares, tiny_squares = (
-        xp.flip(xp.cumulative_sum(xp.flip(part * part, axis=-1), axis=-1), axis=-1)
-        for part in (large, tiny)  # the smallest first, to lose none
-    )
-    if rest is not None:
-        squares = squares + rest
-    both = xp.sqrt(squares + tiny_squares / step / step)
-    return xp.where(squares == 0, xp.sqrt(tiny_squares) / step, both)
-
-
-def _share(tolerance: Any, S: Array) -> Any:
-    """A relative tolerance; one above 1 drops no more than 1 does, and could overflow."""
-    if isinstance(tolerance, float):
-        return min(tolerance, 1.0)
-    return namespace(S).clip(_column(tolerance, S), max=1.0)
-
-
-def _column(tolerance: Any, S: Array) -> Any:
-    return tolerance if isinstance(tolerance, float) else cast(tolerance, S.dtype)[..., None]
-
-
-def unit(S: Array) -> Array:
-    """The largest singular value, one for a zero matrix; shape (..., 1)."""
-    first = _first(S)
-    return namespace(S).where(first == 0, 1.0, first)
-
-
-def normalised(values: Array) -> tuple[Array, Array]:
-    """Nonnegative values times a power of two that brings the largest near one, and its root.
-
-    In double precision where the library has it; the root has the shape (..., 1).
-    """
-    values = widest(values)
-    factor = normalizing_root(_largest(values)[..., None])
-    return values * factor * factor, factor
-
-
-def length(values: Array) -> Array:
-    """Square root of the sum of the squares, whatever the size of the values; shape (...)."""
-    ratios, factor = normalised(values)
-    norm = root(namespace(ratios).sum(ratios * ratios, axis=-1))
-    return cast(norm / factor[..., 0] / factor[..., 0], values.dtype)
-
-
-def _largest(values: Array) -> Array:
-    """The largest of nonnegative values, zero of none; shape (...)."""
-    xp = namespace(values)
-    return xp.max(xp.concat([xp.zeros_like(_first(values)), values], axis=-1), axis=-1)
-
-
-def _first(S: Array) -> Array:
-    xp = namespace(S)
-    if S.shape[-1] > 0:
-        return S[..., :1]
-    return xp.zeros((*S.shape[:-1], 1), dtype=S.dtype, device=device(S))
+from eckart import _refusals
+from eckart._algorithms.rules import Rules, checked, count, default_rtol
+from eckart._arrays.door import public
+from eckart._arrays.namespace import Array, cast, device, widest, working
+from eckart._arrays.spectra import largest, length, normalised
 
 
 @public
@@ -237,19 +79,19 @@ def select_rank(
     >>> int(eckart.select_rank(S, shape=(4, 10**14)))
     2
     """
-    _checks.spectrum(S)
+    _refusals.spectrum(S)
     k = S.shape[-1]
     values = working(S)
     m = n = k
     if shape is not None:
-        m, n = _checks.matrix_shape(shape)
+        m, n = _refusals.matrix_shape(shape)
         if k or min(m, n):
-            _checks.complete(k, m, n)
+            _refusals.complete(k, m, n)
     rules = Rules(rank, rtol, atol, error)
     rules = checked(rules, S, (*S.shape[:-1], m, n), f"k = {k} for {k} singular values")
     if eps is not None and rtol is None and rules.judge_zero:
-        eps = float(_checks.tolerance("eps", eps, S, ()))
-        rules = rules._replace(rtol=_default_rtol(eps, m, n))
+        eps = float(_refusals.tolerance("eps", eps, S, ()))
+        rules = rules._replace(rtol=default_rtol(eps, m, n))
     return count(values, rules)
 
 
@@ -302,13 +144,13 @@ def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: boo
     >>> float(eckart.truncation_error(S, 1, norm="spectral"))
     4.0
     """
-    xp = _checks.spectrum(S)
-    _checks.one_of("norm", norm, ("fro", "spectral"))
+    xp = _refusals.spectrum(S)
+    _refusals.one_of("norm", norm, ("fro", "spectral"))
     values = widest(working(S))
     if relative:
         values, _ = normalised(values)
-    size = length if norm == "fro" else _largest
-    kept = _checks.ranks(rank, S)
+    size = length if norm == "fro" else largest
+    kept = _refusals.ranks(rank, S)
     dropped = xp.arange(S.shape[-1], device=device(S)) >= kept
     errors = size(xp.where(dropped, values, 0.0))
     if relative:
@@ -367,14 +209,14 @@ def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
     >>> int(eckart.select_rank(S, atol=atol))
     3
     """
-    xp = _checks.spectrum(S)
-    m, n = _checks.matrix_shape(shape)
+    xp = _refusals.spectrum(S)
+    m, n = _refusals.matrix_shape(shape)
     k = S.shape[-1]
-    _checks.complete(k, m, n)
+    _refusals.complete(k, m, n)
     values = working(S)
     ratio = min(m, n) / max(m, n)
     if noise is not None:
-        sigma = _checks.tolerance("noise", noise, S, S.shape[:-1])
+        sigma = _refusals.tolerance("noise", noise, S, S.shape[:-1])
         level = sigma * math.sqrt(max(m, n)) * xp.ones_like(values[..., 0])
     else:
         high, low = values[..., (k - 1) // 2], values[..., k // 2]

@@ -24,10 +24,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from eckart._gram import is_accurate
-from eckart._linalg import stays_in_pieces
-from eckart._namespace import Array, dtype_name, is_plain, library, pieces
-from eckart._tolerance import Rules
+from eckart._algorithms.gram import is_accurate
+from eckart._algorithms.rules import Rules
+from eckart._arrays.linalg import stays_in_pieces
+from eckart._arrays.namespace import Array, dtype_name, is_plain, library, pieces
 
 
 class Cost(NamedTuple):

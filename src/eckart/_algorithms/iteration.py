@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple, Protocol
 
-from eckart._basis import Basis, random_block
-from eckart._control import Condition, Count, either, repeat, when
-from eckart._goal import Goal, Verdict
-from eckart._namespace import Array, namespace
+from eckart._algorithms.basis import Basis, random_block
+from eckart._algorithms.goal import Goal, Verdict
+from eckart._arrays.control import Condition, Count, either, repeat, when
+from eckart._arrays.namespace import Array, namespace
 
 # Steps after which an iteration gives up; after so many of them its basis is made wider.
 STEPS, _SLOW = 1000, 32

@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 
-from eckart import _checks, _derivative
-from eckart._derivative import Frame, Kept, Known, Parts, Solver
-from eckart._namespace import Array, conjugate
+from eckart import _refusals
+from eckart._arrays.namespace import Array, conjugate
+from eckart._derivative import truncation
+from eckart._derivative.truncation import Frame, Kept, Known, Parts, Solver
 
 
 def constant(array: Array) -> Array:
@@ -52,7 +53,7 @@ def underivable(array: Array) -> Array:
 
 @underivable.defjvp
 def _underivable_jvp(primals: Any, tangents: Any) -> NoReturn:
-    _checks.refuse_derivative()
+    _refusals.refuse_derivative()
 
 
 @jax.custom_jvp
@@ -67,7 +68,7 @@ def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | Non
 def _framed_jvp(primals: Any, tangents: Any) -> tuple[Frame, Frame]:
     parts, constants, *known = primals
     frame = framed(*primals)  # as a function again, for derivatives of this derivative
-    return frame, _derivative.frame_tangent(
+    return frame, truncation.frame_tangent(
         parts, tangents[0], frame, constants, _solver(parts, frame, *known)
     )
 
@@ -76,10 +77,10 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
     """A solver that JAX differentiates as the inverse of what it solves."""
 
     def multiply(pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        return _derivative.coupling(parts, frame, *pair)
+        return truncation.coupling(parts, frame, *pair)
 
     def solve(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
-        return _derivative.uncoupled(parts, frame, dropped, spare, *pair, loop=jax.lax.while_loop)
+        return truncation.uncoupled(parts, frame, dropped, spare, *pair, loop=jax.lax.while_loop)
 
     def transposed(_: Any, pair: tuple[Array, Array]) -> tuple[Array, Array]:
         # The transpose of a Hermitian matrix is its conjugate.
@@ -96,7 +97,7 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 @jax.custom_jvp
 def turned(core: Array, S: Array) -> Kept:
     """The SVD of a diagonal core, with its values as constants, as a function of the core."""
-    mapped: Kept = _mapped(_derivative.unturned(core, S), (core, S))
+    mapped: Kept = _mapped(truncation.unturned(core, S), (core, S))
     return mapped
 
 
@@ -104,7 +105,7 @@ def turned(core: Array, S: Array) -> Kept:
 @_rule
 def _turned_jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
     turn = turned(*primals)
-    return turn, _derivative.turn_tangent(tangents[0], turn, primals[1])
+    return turn, truncation.turn_tangent(tangents[0], turn, primals[1])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))

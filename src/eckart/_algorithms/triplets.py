@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eckart._linalg import pivots
-from eckart._namespace import Array, conjugate, is_complex, namespace
+from eckart._arrays.linalg import pivots
+from eckart._arrays.namespace import Array, conjugate, is_complex, namespace
 
 
 class Triplets(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from eckart._linalg import modulus
-from eckart._namespace import (
+from eckart._arrays.linalg import modulus
+from eckart._arrays.namespace import (
     Array,
     cast,
     concrete_int,

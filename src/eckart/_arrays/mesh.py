@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, cast
 
-from eckart._namespace import Array, awaited, is_jax, is_plain, mesh
+from eckart._arrays.namespace import Array, awaited, is_jax, is_plain, mesh
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from eckart._control import Count, appended, known, when
-from eckart._linalg import column_norms, eigh, matmul, normalized
-from eckart._namespace import (
+from eckart._arrays.control import Count, appended, known, when
+from eckart._arrays.linalg import column_norms, eigh, matmul, normalized
+from eckart._arrays.namespace import (
     Array,
     adjoint,
     cast,
@@ -17,7 +17,7 @@ from eckart._namespace import (
     is_complex,
     namespace,
 )
-from eckart._sketch import gaussian
+from eckart._arrays.sketch import gaussian
 
 
 class Basis(NamedTuple):

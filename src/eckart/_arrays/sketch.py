@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from eckart._namespace import Array, Namespace, device, is_complex, namespace, real_dtype
+from eckart._arrays.namespace import Array, Namespace, device, is_complex, namespace, real_dtype
 
 # Odd multipliers that fit a signed integer of 32 bits: those of the hash, and two that tell rows
 # from columns.

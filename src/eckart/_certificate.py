@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from eckart import _checks
-from eckart._autodiff import constant, constant_matrix
-from eckart._control import repeat
-from eckart._door import public
-from eckart._factors import SVD, Factors, pair
-from eckart._golub_kahan import TwoSided, has_fixed_size
-from eckart._linalg import (
+from eckart import _refusals
+from eckart._algorithms.golub_kahan import TwoSided, has_fixed_size
+from eckart._arrays.control import repeat
+from eckart._arrays.door import public
+from eckart._arrays.linalg import (
     column_norms,
     eigvalsh,
     matmul,
@@ -21,11 +19,8 @@ from eckart._linalg import (
     svd,
     svdvals,
 )
-from eckart._matrices import Matrix, as_matrix
-from eckart._matrices.operator import Operator
-from eckart._matrices.product import Product
-from eckart._mesh import across_devices
-from eckart._namespace import (
+from eckart._arrays.mesh import across_devices
+from eckart._arrays.namespace import (
     Array,
     adjoint,
     cast,
@@ -38,7 +33,12 @@ from eckart._namespace import (
     widest,
     working,
 )
-from eckart._thin import thin_svd
+from eckart._derivative.registration import constant, constant_matrix
+from eckart._matrices import Matrix, as_matrix
+from eckart._matrices.factors import SVD, Factors, pair
+from eckart._matrices.operator import Operator
+from eckart._matrices.product import Product
+from eckart._matrices.thin import thin_svd
 
 # Columns and steps of the iteration that bounds the spectral norm of the remainder, the probability
 # that the bound is wrong, and the streams it draws from, which no decomposition uses.
@@ -164,15 +164,15 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
     >>> f"{eckart.certify(A, wrong).error:.4f}"
     '10.2470'
     """
-    seed = _checks.integer("seed", seed)
+    seed = _refusals.integer("seed", seed)
     matrix, approximation = _arguments(A, factors)
     own, size = matrix.magnitude(), approximation.magnitude()
     xp = namespace(size)
     factor = normalizing_root(xp.maximum(own, size))
     if concrete_int(xp.all(xp.isfinite(factor))) == 0:
         given = {name: as_matrix(name, M).given for name, M in (("factors", factors), ("A", A))}
-        _checks.broken(**given)
-        _checks.overflow("a product of factors", factors.dtype)
+        _refusals.broken(**given)
+        _refusals.overflow("a product of factors", factors.dtype)
     U, S, Vh = _triplets(approximation, factor)
     own = normalizing_root(own)
     itself, scaled = matrix.rescaled(own), matrix.rescaled(factor)
@@ -223,8 +223,8 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
 def _arguments(A: Any, factors: Any) -> tuple[Matrix, Product]:
     """The matrix and what approximates it, constants of one dtype."""
     matrix, known = as_matrix("A", A), Product.of("factors", factors)
-    xp = _checks.arrays(A=matrix.like, factors=known.like)
-    _checks.same_shape("A", matrix.shape, "factors", known.shape)
+    xp = _refusals.arrays(A=matrix.like, factors=known.like)
+    _refusals.same_shape("A", matrix.shape, "factors", known.shape)
     left, *middle, right = (constant(working(part)) for part in known.given)
     dtype = xp.result_type(working(matrix.like).dtype, left.dtype)
     left, right = cast(left, dtype), cast(right, dtype)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch.autograd import Function, forward_ad
 
-from eckart import _checks, _derivative
-from eckart._derivative import Frame, Kept, Known, Parts, Solver
-from eckart._namespace import Array, is_compiled
+from eckart import _refusals
+from eckart._arrays.namespace import Array, is_compiled
+from eckart._derivative import truncation
+from eckart._derivative.truncation import Frame, Kept, Known, Parts, Solver
 
 
 def constant(array: Array) -> Array:
@@ -24,7 +25,7 @@ def underivable(array: Array) -> Array:
     if backward or (
         forward_ad._current_level >= 0 and forward_ad.unpack_dual(array).tangent is not None
     ):
-        _checks.refuse_derivative()
+        _refusals.refuse_derivative()
     return array.detach()
 
 
@@ -102,7 +103,7 @@ class _Frame(_Stackable):
             frame = framed(parts, frame, *known)  # as a function again, for second derivatives
         # The core has a derivative that is not Hermitian, though it is.
         solve = _solver(parts, frame._replace(core=frame.core.mH), *known)
-        shares = _derivative.frame_cotangent(parts, Frame(*given), frame, constants, solve)
+        shares = truncation.frame_cotangent(parts, Frame(*given), frame, constants, solve)
         return (*(None,) * 9, *shares)
 
 
@@ -117,7 +118,7 @@ class _ForwardFrame(_Frame):
         along = tuple(torch.zeros_like(part) if d is None else d for d, part in given)
         constants, frame = frame, framed(parts, frame, *known)
         solve = _solver(parts, frame, *known)
-        return tuple(_derivative.frame_tangent(parts, along, frame, constants, solve))
+        return tuple(truncation.frame_tangent(parts, along, frame, constants, solve))
 
 
 def _flat(frame: Frame, dropped: Known | None, spare: Known | None, parts: Parts) -> list[Any]:
@@ -138,7 +139,7 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 
     def solver(E: Array, F: Array) -> tuple[Array, Array]:
         if is_compiled(E):  # which has no second derivatives
-            return _derivative.uncoupled(parts, frame, dropped, spare, E, F)
+            return truncation.uncoupled(parts, frame, dropped, spare, E, F)
         x, z = _Solution.apply(E, F, *_flat(frame, dropped, spare, parts))
         return x, z
 
@@ -150,7 +151,7 @@ class _Solution(_Stackable):
 
     @staticmethod
     def forward(E: Array, F: Array, *tensors: Any) -> Any:
-        return _derivative.uncoupled(*_sorted(tensors), E, F)
+        return truncation.uncoupled(*_sorted(tensors), E, F)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -180,7 +181,7 @@ class _Solution(_Stackable):
     @staticmethod
     def _equation(x: Array, z: Array) -> Callable[..., Any]:
         """Its left-hand sides, as functions of the frame and the parts."""
-        return lambda U, core, Vh, *parts: _derivative.coupling(parts, Frame(U, core, Vh), x, z)
+        return lambda U, core, Vh, *parts: truncation.coupling(parts, Frame(U, core, Vh), x, z)
 
 
 def _less(one: Array | None, other: Array) -> Array:
@@ -192,13 +193,13 @@ class _Turn(_Stackable):
 
     @staticmethod
     def forward(core: Array, S: Array) -> Any:
-        return tuple(_derivative.unturned(core, S.clone()))
+        return tuple(truncation.unturned(core, S.clone()))
 
     @staticmethod
     def backward(ctx: Any, *given: Any) -> Any:
         core, S = ctx.saved_tensors
-        turn = _derivative.unturned(core, S) if is_compiled(core) else turned(core, S)
-        return _derivative.turn_cotangent(Kept(*given), turn, S), None
+        turn = truncation.unturned(core, S) if is_compiled(core) else turned(core, S)
+        return truncation.turn_cotangent(Kept(*given), turn, S), None
 
 
 class _ForwardTurn(_Turn):
@@ -208,4 +209,4 @@ class _ForwardTurn(_Turn):
     @_seen_by_outer_levels
     def jvp(tensors: Any, direction: Any, *_: Any) -> Any:
         core, S = tensors
-        return tuple(_derivative.turn_tangent(direction, turned(core, S), S))
+        return tuple(truncation.turn_tangent(direction, turned(core, S), S))

@@ -7,11 +7,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from eckart._derivative import Kept, Known, Parts, distrusted, normal, split_core, values
-from eckart._derivative import framed as frame_of
-from eckart._linalg import matmul, root
-from eckart._matrices import Matrix
-from eckart._namespace import (
+from eckart._arrays.linalg import matmul, root
+from eckart._arrays.namespace import (
     Array,
     has_derivative,
     is_compiled,
@@ -19,6 +16,9 @@ from eckart._namespace import (
     is_plain,
     is_torch,
 )
+from eckart._derivative.truncation import Kept, Known, Parts, distrusted, normal, split_core, values
+from eckart._derivative.truncation import framed as frame_of
+from eckart._matrices import Matrix
 
 
 def constant(array: Array) -> Array:
@@ -132,11 +132,11 @@ def _registry(parts: Parts) -> ModuleType | None:
     if not parts:
         return None
     if is_jax(parts[0]) and not all(map(is_plain, parts)):
-        from eckart import _jax
+        from eckart._derivative import _jax
 
         return _jax
     if is_torch(parts[0]) and any(map(_is_watched, parts)):
-        from eckart import _torch
+        from eckart._derivative import _torch
 
         return _torch
     return None

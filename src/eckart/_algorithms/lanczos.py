@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from eckart._basis import (
+from eckart._algorithms.basis import (
     Basis,
     bordered,
     largest_norm,
@@ -16,10 +16,10 @@ from eckart._basis import (
     norms_of_product,
     project_out,
 )
-from eckart._control import Count, leading
-from eckart._linalg import eigh, matmul, qr, root, svd
-from eckart._namespace import Array, adjoint, concrete_int, device, namespace
-from eckart._tolerance import unit
+from eckart._arrays.control import Count, leading
+from eckart._arrays.linalg import eigh, matmul, qr, root, svd
+from eckart._arrays.namespace import Array, adjoint, concrete_int, device, namespace
+from eckart._arrays.spectra import unit
 
 
 class Gram(Protocol):

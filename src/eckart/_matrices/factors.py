@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from eckart import _checks
-from eckart._door import public
-from eckart._linalg import matmul
-from eckart._namespace import Array, Device, DType, Namespace, cast, device, working
+from eckart import _refusals
+from eckart._arrays.door import public
+from eckart._arrays.linalg import matmul
+from eckart._arrays.namespace import Array, Device, DType, Namespace, cast, device, working
 
 
 class Factors(tuple[Array, ...]):
@@ -74,7 +74,7 @@ class Factors(tuple[Array, ...]):
     def __matmul__(self, X: Array) -> Array:
         """The matrix times `X`, shape (n,) or (..., n, p), without forming the matrix."""
         _, (B, A, right), dtype = _operands(self, X=X)
-        _checks.conformable("factors", self.shape, "X", X.shape)
+        _refusals.conformable("factors", self.shape, "X", X.shape)
         columns = right[:, None] if right.ndim == 1 else right
         product = matmul(B, matmul(A, columns))
         return cast(product[..., 0] if right.ndim == 1 else product, dtype)
@@ -83,7 +83,7 @@ class Factors(tuple[Array, ...]):
     def __rmatmul__(self, X: Array) -> Array:
         """`X`, shape (m,) or (..., p, m), times the matrix, without forming the matrix."""
         _, (B, A, left), dtype = _operands(self, X=X)
-        _checks.conformable("X", X.shape, "factors", self.shape)
+        _refusals.conformable("X", X.shape, "factors", self.shape)
         rows = left[None, :] if left.ndim == 1 else left
         product = matmul(matmul(rows, B), A)
         return cast(product[..., 0, :] if left.ndim == 1 else product, dtype)
@@ -155,21 +155,21 @@ class LowRank(Factors, _Pair):
 def checked(name: str, factors: Any) -> Factors:
     """`factors`, whose arrays are of one library and fit together."""
     if not isinstance(factors, Factors):
-        _checks.refuse_factors(name, factors)
+        _refusals.refuse_factors(name, factors)
     fields = {
         f"{name}.{field}": array
         for field, array in zip(factors._fields, factors, strict=True)  # type: ignore[attr-defined]
     }
-    _checks.arrays(**fields)
-    _checks.one_precision(fields)
+    _refusals.arrays(**fields)
+    _refusals.one_precision(fields)
     left, *middle, right = fields
-    _checks.matrix(left, factors[0])
-    _checks.matrix(right, factors[-1])
-    _checks.conformable(left, factors[0].shape, right, factors[-1].shape)
+    _refusals.matrix(left, factors[0])
+    _refusals.matrix(right, factors[-1])
+    _refusals.conformable(left, factors[0].shape, right, factors[-1].shape)
     for S in middle:
-        _checks.trailing(S, fields[S], "r", factors.rank)
-        _checks.stacks(S, fields[S].shape[:-1], left, factors[0].shape[:-2])
-        _checks.stacks(S, fields[S].shape[:-1], right, factors[-1].shape[:-2])
+        _refusals.trailing(S, fields[S], "r", factors.rank)
+        _refusals.stacks(S, fields[S].shape[:-1], left, factors[0].shape[:-2])
+        _refusals.stacks(S, fields[S].shape[:-1], right, factors[-1].shape[:-2])
     return factors
 
 
@@ -185,7 +185,7 @@ def pair(factors: Factors) -> tuple[Array, Array]:
 def _operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array], DType]:
     """Namespace; ``B``, ``A`` and the others in the dtype to compute in; the dtype to return."""
     checked("factors", factors)
-    xp = _checks.arrays(factors=factors[0], **others)
+    xp = _refusals.arrays(factors=factors[0], **others)
     operands = [*pair(factors), *map(working, others.values())]
     given = [array.dtype for array in (factors[0], factors[-1], *others.values())]
     computed, returned = dtypes(xp, operands, given)
@@ -274,14 +274,14 @@ def linear(x: Array, factors: Factors, bias: Array | None = None, /) -> Array:
     others = {"x": x} if bias is None else {"x": x, "bias": bias}
     xp, (B, A, vectors, *shift), dtype = _operands(factors, **others)
     *stack, m, n = factors.shape
-    _checks.trailing("x", x, "n", n)
-    _checks.stacks("x", x.shape[:-1], "factors", tuple(stack))
+    _refusals.trailing("x", x, "n", n)
+    _refusals.stacks("x", x.shape[:-1], "factors", tuple(stack))
     if stack:
         result = matmul(B, matmul(A, vectors[..., None]))[..., 0]
     else:
         result = matmul(matmul(vectors, xp.matrix_transpose(A)), xp.matrix_transpose(B))
     if bias is not None:
-        _checks.trailing("bias", bias, "m", m)
-        _checks.stacks("bias", bias.shape[:-1], "x", result.shape[:-1])
+        _refusals.trailing("bias", bias, "m", m)
+        _refusals.stacks("bias", bias.shape[:-1], "x", result.shape[:-1])
         result = result + shift[0]
     return cast(result, dtype)

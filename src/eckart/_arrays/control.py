@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
-from eckart._namespace import Array, concrete_int, device, is_jax, namespace
+from eckart._arrays.namespace import Array, concrete_int, device, is_jax, namespace
 
 State = TypeVar("State")
 Count: TypeAlias = Any  # int, or an integer array of shape ()

@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from eckart._mesh import lengthwise
-from eckart._namespace import (
+from eckart._arrays.mesh import lengthwise
+from eckart._arrays.namespace import (
     Array,
     adjoint,
     awaited,

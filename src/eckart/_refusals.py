@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from eckart._namespace import (
+from eckart._arrays.namespace import (
     FORMATS,
     Array,
     Namespace,

@@ -24,11 +24,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
-from eckart import _checks
-from eckart._conjugate_gradients import Loop, conjugate_gradients, repeated
-from eckart._linalg import matmul, root
-from eckart._matrices import of_parts
-from eckart._namespace import (
+from eckart import _refusals
+from eckart._arrays.linalg import matmul, root
+from eckart._arrays.namespace import (
     Array,
     adjoint,
     concrete_int,
@@ -37,6 +35,8 @@ from eckart._namespace import (
     is_complex,
     namespace,
 )
+from eckart._derivative.conjugate_gradients import Loop, conjugate_gradients, repeated
+from eckart._matrices import of_parts
 
 # A matrix: itself, or two factors of it.
 Parts: TypeAlias = tuple[Array, ...]
@@ -274,7 +274,7 @@ def _by_products(
     )
     worst = namespace(e).max(residual) if residual.shape[-1] else None
     if worst is not None and concrete_int(worst > tolerance):
-        _checks.warn_of_derivative(float(worst), tolerance)
+        _refusals.warn_of_derivative(float(worst), tolerance)
     return x, f + backward(x)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eckart._basis import (
+from eckart._algorithms.basis import (
     Basis,
     bordered,
     largest_norm,
@@ -10,11 +10,11 @@ from eckart._basis import (
     norms_of_product,
     project_out,
 )
-from eckart._control import Count, appended, before, is_compilable, leading
-from eckart._linalg import eigh, matmul, root, squared_norm, svd
+from eckart._arrays.control import Count, appended, before, is_compilable, leading
+from eckart._arrays.linalg import eigh, matmul, root, squared_norm, svd
+from eckart._arrays.namespace import Array, adjoint, device, format_of, is_jax, namespace, widest
+from eckart._arrays.sketch import gaussian
 from eckart._matrices import Matrix
-from eckart._namespace import Array, adjoint, device, format_of, is_jax, namespace, widest
-from eckart._sketch import gaussian
 
 
 class TwoSided:

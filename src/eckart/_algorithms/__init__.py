@@ -1,0 +1,1 @@
+"""The methods that find a truncated SVD, and what they share."""

@@ -1,0 +1,1 @@
+"""Arrays of any library: what they are, and linear algebra that behaves the same on all of them."""

@@ -1,0 +1,1 @@
+"""The derivative of the truncation, and its registration with the libraries."""
