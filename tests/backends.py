@@ -97,9 +97,11 @@ class Backend:
         return importlib.import_module("jax").jit(function, **options)
 
     def vmap(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The library's map over the first axis."""
-        module = "torch.func" if self.library == "torch" else "jax"
-        return importlib.import_module(module).vmap(function)
+        """The library's map over the first axis; JAX would compile each step of it alone."""
+        if self.library == "torch":
+            return importlib.import_module("torch.func").vmap(function)
+        jax = importlib.import_module("jax")
+        return jax.jit(jax.vmap(function))
 
     def gradient(self, function: Callable[..., Any], *arrays: Any) -> Any:
         """The gradients of a real function: along ``D`` it changes by ``Re sum(conj(G) * D)``.

@@ -20,6 +20,11 @@ pytest.register_assert_rewrite("compare", "truth", "blocks")
 # the algorithms than NumPy does; what JAX and Dask have of their own, the other folders are about.
 FOLDERS = {"mathematics": ("numpy", "array_api_strict", "torch"), "cli": ("numpy",)}
 
+# JAX compiles each function for each shape and dtype. So two of its settings share the tests:
+# `portable` runs in complex double precision on the one, in real single precision on the other,
+# which leaves out the other folders; only what has the mark `precision` runs whole on both.
+SHARED = {"jax": "complex128", "jax32": "float32"}
+
 VALUE, PAIR = 1, 2  # what is to be among the cases of a test that run: see `covering`
 HOMES = {("derivatives", "torch")}  # pairs there, on other libraries but NumPy values
 
@@ -61,6 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept = [item for item in items if _belongs(item, backend)]
     if not config.getoption("--exhaustive"):
         kept = [item for item in kept if library in FOLDERS.get(_folder(item), (library,))]
+        kept = [item for item in kept if _has_share(item, backend)]
         tests = groupby(kept, lambda item: (item.path, getattr(item, "originalname", item.name)))
         kept = [item for _, cases in tests for item in _thinned(list(cases), backend)]
     config.hook.pytest_deselected(items=list(set(items) - set(kept)))
@@ -77,6 +83,15 @@ def _belongs(item: pytest.Item, backend: backends.Backend) -> bool:
     if "half" in getattr(item, "fixturenames", ()):
         needed.append("half")
     return all(backend.can(capability) for capability in needed)
+
+
+def _has_share(item: pytest.Item, backend: backends.Backend) -> bool:
+    if backend.name not in SHARED or item.get_closest_marker("precision"):
+        return True
+    if _folder(item) != "portable":
+        return backend.can("double")
+    own = SHARED[backend.name]
+    return not hasattr(item, "callspec") or item.callspec.params.get("dtype", own) == own
 
 
 def _folder(item: pytest.Item) -> str:

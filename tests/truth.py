@@ -30,6 +30,14 @@ def parts(backend: Any, factors: Any) -> list[Any]:
     return [backend.to_numpy(array) for array in factors]
 
 
+def in_numpy(backend: Any, value: Any) -> Any:
+    """The same in NumPy, which traces nothing: an array, or a tuple that holds some."""
+    if not isinstance(value, tuple):
+        return backend.to_numpy(value)
+    entries = [in_numpy(backend, entry) for entry in value]
+    return type(value)(*entries) if hasattr(value, "_fields") else tuple(entries)
+
+
 def dense(backend: Any, factors: Any) -> Any:
     """The matrix in double precision, whatever rounding its product would add."""
     wide = [part.astype(np.result_type(part.dtype, np.float64)) for part in parts(backend, factors)]

@@ -7,7 +7,7 @@ import eckart
 import zoo
 from compare import assert_within
 
-pytestmark = pytest.mark.needs("grad")
+pytestmark = [pytest.mark.needs("grad"), pytest.mark.precision]
 
 # Powers of ten of float32 and complex64, and of float64 and complex128.
 SINGLE, DOUBLE = (-35, -30, -20, -10, 0, 10, 19, 25, 30), (-300, -155, -20, 0, 100, 154, 300)

@@ -189,6 +189,7 @@ def test_triplets_differentiate_as_they_are_oriented(backend, dtype):
         assert error < 1e-8 + 2000 * EPS[dtype]
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("shape", [(80, 60), (60, 80)], ids=str)
 @pytest.mark.parametrize("method", ["krylov", "gram"])
 def test_gradient_is_that_of_the_truncation_whatever_the_method(backend, dtype, method, shape):

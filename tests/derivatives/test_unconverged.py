@@ -6,6 +6,8 @@ import pytest
 import eckart
 import zoo
 
+pytestmark = pytest.mark.precision
+
 RANK = 6
 
 

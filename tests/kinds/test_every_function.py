@@ -9,6 +9,8 @@ import eckart
 import zoo
 from compare import assert_within
 
+pytestmark = pytest.mark.precision
+
 SHAPES = [(9, 6), (6, 9)]
 VALUES = np.asarray([4.0, 2.0, 1.0, 0.5, 0.0, 0.0])
 RANK = 2

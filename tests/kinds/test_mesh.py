@@ -312,7 +312,7 @@ def test_matrix_with_a_copy_on_every_device_is_as_on_one(backend, jax, mesh):
     whole = eckart.truncated_svd(backend.asarray(A), 3)
     found = eckart.truncated_svd(spread(jax, A, mesh), 3)
     stack = spread(jax, np.stack([A] * 4), mesh, "r", None, None)
-    mapped = backend.vmap(lambda A: eckart.truncated_svd(A, 3))(stack)
+    mapped = backend.transform("vmap")(lambda A: eckart.truncated_svd(A, 3))(stack)
     local = jax.shard_map(
         lambda A: eckart.truncated_svd(A, 3),
         mesh=mesh,

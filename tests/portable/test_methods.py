@@ -8,6 +8,8 @@ import zoo
 from compare import EPS, assert_within
 from truth import METHODS, assert_promise_kept, parts
 
+pytestmark = pytest.mark.precision
+
 SHAPE = (120, 90)
 
 

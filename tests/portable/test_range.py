@@ -8,6 +8,8 @@ import pytest
 import eckart
 from compare import assert_within
 
+pytestmark = pytest.mark.precision
+
 REAL = {"complex64": "float32", "complex128": "float64"}
 # Powers of ten that a normal number can have, and one number near the largest.
 ENDS = {"float32": (-36, 37, 1e38), "float64": (-306, 307, 5e307)}

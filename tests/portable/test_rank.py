@@ -7,6 +7,8 @@ import eckart
 import zoo
 from compare import EPS, assert_within
 
+pytestmark = pytest.mark.precision
+
 
 def test_rank_counts_what_exceeds_the_tolerance(backend, dtype):
     """Keep S > max(atol, rtol * S[0]); a value at the threshold is zero."""

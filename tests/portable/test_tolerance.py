@@ -8,6 +8,8 @@ import zoo
 from compare import assert_within
 from truth import real
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.fixture
 def real_dtype(dtype):

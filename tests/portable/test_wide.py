@@ -7,6 +7,8 @@ import eckart
 import zoo
 from compare import assert_within
 
+pytestmark = pytest.mark.precision
+
 LONG = 2**17 + 5  # not divisible by what is factorized at once
 SPECTRUM = np.asarray([1.3, 0.6, 0.2])
 

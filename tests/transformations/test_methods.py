@@ -9,6 +9,8 @@ from eckart._algorithms.choice import choice
 from eckart._algorithms.rules import Rules
 from truth import accuracy, assert_promise_kept, parts, ways
 
+pytestmark = pytest.mark.precision
+
 SHAPE = (120, 90)
 
 

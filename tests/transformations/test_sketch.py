@@ -7,6 +7,8 @@ from compare import assert_within
 from eckart._arrays.sketch import gaussian
 from truth import drawn
 
+pytestmark = pytest.mark.precision
+
 
 @pytest.mark.needs("jit")
 def test_jitted_matrix_is_the_eager_one(backend, dtype):
