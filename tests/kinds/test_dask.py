@@ -335,3 +335,21 @@ def test_lost_worker_costs_its_share_and_no_more(tmp_path):
         factors = eckart.truncated_svd(array, RANK, method="krylov")
         assert_truncated(factors, A, 1 / np.arange(1.0, 301), "float64")
     assert (tmp_path / "killed").exists()
+
+
+def test_ranks_of_a_large_matrix_need_no_singular_value_that_fits(backend):
+    """``S[0]`` of equal entries is their modulus times ``sqrt(m * n)``, here above the largest."""
+    da = importlib.import_module("dask.array")
+    for dtype, entry in (("float64", 1.5e308), ("float32", 3e38)):
+        A = da.full((2**20, 9), entry, dtype=dtype, chunks=(2**18, 9))
+        assert int(eckart.matrix_rank(A)) == 1
+        assert_within(backend.to_numpy(eckart.stable_rank(A)), 1.0, dtype=dtype, size=9)
+
+
+def test_squares_of_single_precision_are_added_in_double(backend):
+    """The squared norm is that of the entries, to the rounding of float64."""
+    strips = importlib.import_module("eckart._matrices._dask").Strips
+    A = zoo.random((500, 300), "float32", 0)
+    found, power = strips(backend.xp.asarray(A, chunks=(100, 150))).measured()
+    expected = np.sum(A.astype(np.float64) ** 2) * float(power) ** 2
+    assert_within(found / expected, 1.0, dtype="float64", size=500)

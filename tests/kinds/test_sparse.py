@@ -141,11 +141,12 @@ def test_stack_of_sparse_matrices_is_refused(backend):
 
 @pytest.mark.numpy_only
 def test_linear_operator_without_an_adjoint_is_refused():
-    """SciPy's may lack the other product."""
+    """SciPy's may lack the other product, or be the adjoint or the transpose of such."""
     linalg = importlib.import_module("scipy.sparse.linalg")
     one_sided = linalg.LinearOperator((3, 3), matvec=lambda x: x, dtype=float)
-    with pytest.raises(TypeError, match=r"without its adjoint's\. Give it rmatvec"):
-        eckart.truncated_svd(one_sided, 1)
+    for A in (one_sided, one_sided.H, one_sided.T, (2 * one_sided).H):
+        with pytest.raises(TypeError, match=r"without its adjoint's\. Give it rmatvec"):
+            eckart.truncated_svd(A, 1)
 
 
 @pytest.mark.numpy_only

@@ -15,7 +15,7 @@ import numpy as np
 from dask.base import persist
 from dask.delayed import delayed
 
-from eckart._arrays.linalg import largest_modulus, matmul, normalizing_power, qr
+from eckart._arrays.linalg import largest_modulus, matmul, normalizing_power, qr, squared_norm
 from eckart._arrays.namespace import Array, DType, adjoint, cast, format_of, widest, working
 from eckart._matrices.dense import Dense
 
@@ -114,9 +114,12 @@ class Strips:
         (U,) = persist((Q @ X).astype(dtype))
         return U
 
-    def triangle(self) -> Array:
-        """``R`` of the matrix itself, or of its adjoint where that is tall, in one reading."""
-        triangle: Array = self._reduced(_triangle, _retriangulated)
+    def triangle(self) -> tuple[Array, Array]:
+        """``R`` of the matrix, or of its adjoint where that is tall, times a power; in one reading.
+
+        The power of two, shape (1, 1), leaves room for columns whose norm does not fit the dtype.
+        """
+        triangle: tuple[Array, Array] = self._reduced(_triangle, _retriangulated)
         return triangle
 
     def _reduced(
@@ -152,8 +155,7 @@ def _both_sides(
         for columns, A in operators:
             W[columns] += A.rmatmul(Y)
         if measured:
-            rows = [np.vecdot(piece, piece).real for _, piece in pieces]
-            squares = squares + sum(np.sum(row, dtype=np.float64) for row in rows)
+            squares = squares + sum(squared_norm(widest(piece)) for _, piece in pieces)
     return _Sum(W, squares, least, most)
 
 
@@ -175,15 +177,17 @@ def _one_side(strip: list[Array], turned: bool, V: Array, power: Array) -> Array
     )
 
 
-def _triangle(strip: list[Array], turned: bool) -> Array:
-    """``R`` of a strip."""
-    whole = [working(block) for block in strip]
-    return qr(np.concat([adjoint(block) if turned else block for block in whole], axis=-1))[1]
+def _triangle(strip: list[Array], turned: bool) -> tuple[Array, Array]:
+    """``R`` of a strip times a power of two, and the power."""
+    whole = np.concat([adjoint(b) if turned else b for b in map(working, strip)], axis=-1)
+    power = np.minimum(normalizing_power(whole), 1)
+    return qr(whole * power)[1], power
 
 
-def _retriangulated(parts: list[Array]) -> Array:
+def _retriangulated(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     """``R`` of all strips from those of some."""
-    return qr(np.concat(parts))[1]
+    power = np.minimum.reduce([power for _, power in parts])
+    return qr(np.concat([R * (power / its) for R, its in parts]))[1], power
 
 
 def _added(parts: list[_Sum]) -> _Sum:

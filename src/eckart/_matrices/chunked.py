@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from eckart import _refusals
 from eckart._arrays.namespace import Array, DType, cast, conjugate, is_dask, namespace, working
 from eckart._matrices.dense import Dense
 from eckart._matrices.matrix import FORMED, Matrix
+from eckart._matrices.product import Product
 
 # Entries up to which a Dask array is read into memory to be decomposed there.
 _READ = 2**23
@@ -63,7 +66,9 @@ class Chunked(Matrix):
             return self.loaded()
         if min(self.shape) ** 2 > FORMED:
             _refusals.refuse_short_side(self.shape, math.isqrt(FORMED))
-        return Dense(self.passes().triangle())
+        R, power = self.passes().triangle()
+        eye = np.eye(R.shape[-1], dtype=R.dtype)
+        return Dense(R) if power == 1 else Product(R, eye / power)
 
     def prepared(self, needs: str | None) -> Matrix:
         by_chunks = needs == "products" or (needs is None and math.prod(self.shape) > _READ)

@@ -23,17 +23,18 @@ class LinearOperator(Operator):
     @classmethod
     def of(cls, name: str, A: Any) -> Matrix:
         _refusals.one_matrix(name, A)
-        column = np.zeros((A.shape[0], 1), dtype=A.dtype)
-        try:
-            A.rmatmat(column)
-        except NotImplementedError:
-            _refusals.refuse_one_sided(name)
-        except TypeError:  # of SciPy, which has None to call, or of the caller's own product
+        for side in (A, A.adjoint()):
+            column = np.zeros((side.shape[0], 1), dtype=A.dtype)
             try:
-                A.rmatvec(column[:, 0])
+                side.rmatmat(column)
             except NotImplementedError:
                 _refusals.refuse_one_sided(name)
-            raise
+            except TypeError:  # of SciPy, which has None to call, or of the caller's own product
+                try:
+                    side.rmatvec(column[:, 0])
+                except NotImplementedError:
+                    _refusals.refuse_one_sided(name)
+                raise
         like = native(np.empty((0, 0), dtype=A.dtype))
         words = _refusals.Words(name, f"{name}.matvec", f"{name}.rmatvec")
         return compared(A.shape, A.matmat, A.rmatmat, like, words)
