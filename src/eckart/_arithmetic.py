@@ -10,7 +10,7 @@ import numpy as np
 
 from eckart import _refusals
 from eckart._arrays.door import public
-from eckart._arrays.linalg import largest_modulus, normalizing_root, root
+from eckart._arrays.linalg import root, squared_norm
 from eckart._arrays.mesh import across_devices
 from eckart._arrays.namespace import (
     Array,
@@ -23,8 +23,14 @@ from eckart._arrays.namespace import (
     working,
 )
 from eckart._arrays.spectra import length
-from eckart._derivative.registration import constant, constant_matrix, deferred, guarded
-from eckart._derivative.truncation import Parts
+from eckart._derivative.registration import (
+    constant,
+    constant_matrix,
+    deferred,
+    guarded,
+    homogeneous,
+)
+from eckart._derivative.truncation import Parts, power_of
 from eckart._matrices import Matrix, as_matrix
 from eckart._matrices.factors import Factors, LowRank, dtypes
 from eckart._matrices.operator import Operator
@@ -180,13 +186,15 @@ def norm(A: Array | Factors | Operator, /) -> Array:
     5.0
     """
     matrix = as_matrix("A", A)
+    fixed = constant_matrix(matrix)
     if matrix.has_factors:
-        size = length(spectrum(constant_matrix(matrix), fitting=True))
-        found = deferred(_known, _differentiable, matrix.parts, size)
+        size = length(spectrum(fixed, fitting=True))
     else:
-        squares, power = guarded(matrix).scaled_energy()
+        squares, power = fixed.scaled_energy()
         xp = namespace(squares)
-        found = xp.where(xp.isfinite(power), root(squares), math.nan) / cast(power, squares.dtype)
+        size = xp.where(xp.isfinite(power), root(squares), math.nan) / cast(power, squares.dtype)
+    size = cast(size, real_dtype(working(matrix.like)))
+    found = deferred(_known, _differentiable, matrix.parts, size)
     largest = format_of(matrix.like).largest
     _refusals.fitting(found, largest, "the norm", matrix.dtype, A=matrix.given)
     return cast(found, real_dtype(matrix.like))
@@ -198,21 +206,20 @@ def _known(_: Parts, size: Array) -> Array:
 
 
 def _differentiable(parts: Parts, size: Array) -> Array:
-    """The norm, given as a constant, as a function of two factors.
+    """The norm, given as a constant, as a function of the parts."""
+    return homogeneous(_of_normal, parts, size[..., None], size, ((1.0, 0),))[0]
+
+
+def _of_normal(parts: Parts, size: Array) -> tuple[Array]:
+    """The norm of a matrix of one near one, from that before it was scaled.
 
     Its square changes as the trace of ``adjoint(B) @ B @ A @ adjoint(A)``, which has a derivative
     where singular values are equal or zero, but half the digits.
     """
-    factors = [normalizing_root(largest_modulus(constant(part))) for part in parts]
-    B, A = (part * factor * factor for part, factor in zip(parts, factors, strict=True))
-    for factor in factors:
-        size = size * factor[..., 0, 0] * factor[..., 0, 0]
-    square = inner_of_factors((B, A), (B, A))
+    size = size * power_of(size[..., None])[..., 0]
+    square = squared_norm(*parts) if len(parts) == 1 else inner_of_factors(parts, parts)
     square = namespace(square).real(square) if is_complex(square) else square
-    norm = root(size * size + (square - constant(square)))
-    for factor in factors:
-        norm = norm / factor[..., 0, 0] / factor[..., 0, 0]
-    return norm
+    return (root(size * size + (square - constant(square))),)
 
 
 @public

@@ -151,7 +151,8 @@ def truncated_svd(
     or of ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones,
     also where kept ones are equal; there ``V`` changes as the product demands, which is not
     orthonormal, and a second derivative is NaN. At a tie across the cut, where there is none, it
-    is finite.
+    is finite. Gradients of ``U`` and ``Vh`` are those of the product times ``S``: where these leave
+    the normal range, take `factorize`.
     With respect to a matrix known by its products there is none, and a TypeError where one is asked
     for.
 

@@ -24,7 +24,7 @@ from eckart._arrays.namespace import (
 )
 from eckart._arrays.spectra import length
 from eckart._derivative.registration import constant, guarded, is_differentiated, represented
-from eckart._derivative.truncation import Kept
+from eckart._derivative.truncation import Kept, evening
 from eckart._matrices import Matrix, as_matrix
 from eckart._matrices.factors import SVD, Factors, checked, dtypes
 from eckart._matrices.operator import Operator
@@ -182,7 +182,7 @@ def update(
     kept, dropped = _split(found, width)
     everything, nothing = _split(found, found.S.shape[-1])
     spread = is_differentiated(tuple(part for both in pairs for part in both))
-    parts = _stacked(pairs) if spread else pairs[0]
+    parts = _stacked([_even(*both) for both in pairs]) if spread else pairs[0]
     U, S, Vh = represented(None, parts, kept, dropped, None)
     values = represented(None, parts, everything, nothing, None)[1]
     if axis == -1:
@@ -233,6 +233,12 @@ def _stacked_svd(pairs: list[Pair]) -> Kept:
 def _cut(A: Array, lengths: list[int]) -> tuple[Array, Array]:
     """The rows of a matrix in two parts."""
     return A[..., : lengths[0], :], A[..., lengths[0] :, :]
+
+
+def _even(B: Array, A: Array) -> Pair:
+    """Factors of the same product that are about as large as each other."""
+    even = evening(constant(B), constant(A))
+    return B * even, A / even
 
 
 def _stacked(pairs: list[Pair]) -> Pair:

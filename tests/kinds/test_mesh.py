@@ -329,6 +329,29 @@ def test_matrix_with_a_copy_on_every_device_is_as_on_one(backend, jax, mesh):
     )
 
 
+@pytest.mark.parametrize("way", ["grad", "jvp"])
+def test_derivative_of_a_vmap_of_a_shard_map_is_that_of_the_stack(backend, jax, mesh, way):
+    """Each device has a matrix of its own, of each of several stacks."""
+    xp = backend.xp
+    A, W = (zoo.random((3, 4, 6, 5), "float32", seed) for seed in (0, 1))
+    placed = jax.P("r", None, None)
+
+    def truncated(A):
+        return eckart.reconstruct(eckart.truncated_svd(A, 2))
+
+    local = jax.shard_map(truncated, mesh=mesh, in_specs=placed, out_specs=placed)
+
+    def change(function, A, W):
+        loss = lambda A: xp.sum(W * xp.sin(function(A)))  # noqa: E731
+        return jax.grad(loss)(A) if way == "grad" else jax.jvp(function, (A,), (W,))[1]
+
+    expected = backend.to_numpy(backend.jit(lambda A, W: change(truncated, A, W))(A, W))
+    A, W = (spread(jax, part, mesh, None, "r", None, None) for part in (A, W))
+    found = backend.jit(lambda A, W: change(jax.vmap(local), A, W))(A, W)
+    scale = np.abs(expected).max()
+    assert_within(backend.to_numpy(found), expected, dtype="float32", size=40, scale=scale)
+
+
 def test_devices_do_not_wait_for_each_other_for_ever(backend, jax):
     """Hundreds of exchanges in a row, none of them looked at in between."""
     A = spread(jax, zoo.random((2048, 24), "float32", 0), mesh_of(jax, "Auto"), ("r", "c"), None)

@@ -29,10 +29,6 @@ def test_traced_iteration_of_fixed_depth_is_as_near(backend, dtype, way):
     for i, (name, A) in enumerate(zip(names, stack, strict=True)):
         one = parts(backend, traced(arrays[i, ...])) if whole is None else [p[i] for p in whole]
         S = zoo.HARD_SPECTRA[name](90)
-        if name == "zero" and backend.library == "torch":  # which might be asked for a derivative
-            U, values, Vh = one
-            assert np.linalg.norm((U * values) @ Vh) < 1e-30
-            continue
         assert_promise_kept(one, A, S, dtype=dtype, promised=max(accuracy(dtype), 1e-3))
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from eckart import _refusals
 from eckart._arrays.namespace import Array, conjugate
 from eckart._derivative import truncation
-from eckart._derivative.truncation import Frame, Kept, Known, Parts, Solver
+from eckart._derivative.truncation import Frame, Kept, Known, Parts, Scales, Solver, times
 
 
 def constant(array: Array) -> Array:
@@ -121,3 +121,25 @@ def deferred(
 def _deferred_jvp(plain: Any, differentiable: Any, primals: Any, tangents: Any) -> Any:
     parts, constants = primals
     return jax.jvp(lambda parts: differentiable(parts, constants), (parts,), (tangents[0],))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def homogeneous(
+    function: Callable[..., Any], parts: Parts, constants: Any, scales: Scales
+) -> tuple[Array, ...]:
+    """The results of a function of the parts, differentiated where their norm is near one."""
+    results = function(times(parts, scales.before), constants)
+    mapped: tuple[Array, ...] = _mapped(times(results, scales.after), (parts, constants, scales))
+    return mapped
+
+
+@homogeneous.defjvp
+@_rule
+def _homogeneous_jvp(function: Any, primals: Any, tangents: Any) -> Any:
+    parts, constants, scales = primals
+    _, changes = jax.jvp(
+        lambda parts: function(parts, constants),
+        (times(parts, scales.before),),
+        (times(tangents[0], scales.inward),),
+    )
+    return homogeneous(function, *primals), times(changes, scales.outward)

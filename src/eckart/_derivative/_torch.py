@@ -1,17 +1,32 @@
-"""Registers the derivative with PyTorch; imported only when it will be asked for one."""
+"""Registers the derivative with PyTorch; imported only when one of its tensors is met."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch._C import _functorch
 from torch.autograd import Function, forward_ad
+from torch.utils import _pytree as tree
 
 from eckart import _refusals
-from eckart._arrays.namespace import Array, is_compiled
+from eckart._arrays.namespace import Array, has_derivative, is_compiled
 from eckart._derivative import truncation
-from eckart._derivative.truncation import Frame, Kept, Known, Parts, Solver
+from eckart._derivative.truncation import Frame, Kept, Known, Parts, Scales, Solver, times
+
+
+def is_watched(array: Array) -> bool:
+    """Whether PyTorch may be asked for a derivative with respect to `array`.
+
+    What ``vmap`` maps does not tell of transformations outside of it, but what it is made of does.
+    """
+    while not (has_derivative(array) or is_compiled(array)):
+        if not _functorch.is_functorch_wrapped_tensor(array):
+            return False
+        array = _functorch.get_unwrapped(array)
+    return has_derivative(array)
 
 
 def constant(array: Array) -> Array:
@@ -48,6 +63,19 @@ def deferred(
     return differentiable(parts, constants)
 
 
+def homogeneous(
+    function: Callable[..., Any], parts: Parts, constants: Any, scales: Scales
+) -> tuple[Array, ...]:
+    """The results of a function of the parts, differentiated where their norm is near one."""
+    if is_compiled(parts[0]):
+        rescaled: Any = functools.partial(map, _Rescaled.apply)
+        results = function(tuple(rescaled(parts, scales.before, scales.inward)), constants)
+        return tuple(rescaled(results, scales.after, scales.outward))
+    tensors, structure = tree.tree_flatten((parts, constants, scales))
+    found: tuple[Array, ...] = _Homogeneous.apply(function, structure, *tensors)
+    return found
+
+
 def _seen_by_outer_levels(rule: Callable[..., Any]) -> Callable[..., Any]:
     """A forward rule, of the saved tensors and the directions, with derivatives of its own.
 
@@ -61,9 +89,19 @@ def _seen_by_outer_levels(rule: Callable[..., Any]) -> Callable[..., Any]:
             for tensor in ctx.saved_tensors
         )
         with forward_ad._set_fwd_grad_enabled(True):
-            return rule(list(tensors), *directions)
+            return rule(ctx, list(tensors), *directions)
 
     return jvp
+
+
+def _change(function: Callable[..., Any], at: Any, along: Any) -> Any:
+    """How the results of a function change, within a forward rule."""
+    moved = (
+        point if direction is None else forward_ad.make_dual(point, direction)
+        for point, direction in zip(at, along, strict=True)
+    )
+    pairs = map(forward_ad.unpack_dual, function(*moved))
+    return tuple(torch.zeros_like(p) if change is None else change for p, change in pairs)
 
 
 class _Stackable(Function):
@@ -86,6 +124,59 @@ class _Stackable(Function):
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.save_for_backward(*inputs)
         ctx.save_for_forward(*inputs)
+
+
+class _Homogeneous(_Stackable):
+    """A function of parts that are multiplied by powers of two, whose directions are not."""
+
+    @staticmethod
+    def forward(function: Any, structure: Any, *tensors: Any) -> Any:
+        parts, constants, scales = tree.tree_unflatten(tensors, structure)
+        return times(function(times(parts, scales.before), constants), scales.after)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.function, ctx.structure, *tensors = inputs
+        ctx.save_for_backward(*tensors)
+        ctx.save_for_forward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Any) -> Any:
+        function, normal, scales = _Homogeneous._normal(ctx, ctx.saved_tensors)
+        pull = torch.func.vjp(function, *normal)[1]
+        shares = times(pull(times(given, scales.outward)), scales.inward)
+        return None, None, *shares, *(None,) * (len(ctx.saved_tensors) - len(normal))
+
+    @staticmethod
+    @_seen_by_outer_levels
+    def jvp(ctx: Any, tensors: Any, *directions: Any) -> Any:
+        function, normal, scales = _Homogeneous._normal(ctx, tensors)
+        given = directions[2 : 2 + len(normal)]
+        along = (None if d is None else d * s for d, s in zip(given, scales.inward, strict=True))
+        return times(_change(function, normal, along), scales.outward)
+
+    @staticmethod
+    def _normal(ctx: Any, tensors: Any) -> tuple[Callable[..., Any], Parts, Scales]:
+        """The function of the parts alone, and the parts times their powers of two."""
+        parts, constants, scales = tree.tree_unflatten(tensors, ctx.structure)
+        function = lambda *parts: ctx.function(parts, constants)  # noqa: E731
+        return function, times(parts, scales.before), scales
+
+
+class _Rescaled(Function):
+    """An array times a power of two, its gradient times another.
+
+    It stands for `_Homogeneous` in what is compiled, which has no second derivatives.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, array: Array, power: Array, other: Array) -> Array:
+        ctx.save_for_backward(other)
+        return array * power
+
+    @staticmethod
+    def backward(ctx: Any, given: Array) -> Any:
+        return given * ctx.saved_tensors[0], None, None
 
 
 class _Frame(_Stackable):
@@ -112,7 +203,7 @@ class _ForwardFrame(_Frame):
 
     @staticmethod
     @_seen_by_outer_levels
-    def jvp(tensors: Any, *directions: Any) -> Any:
+    def jvp(_: Any, tensors: Any, *directions: Any) -> Any:
         parts, frame, *known = _sorted(tensors)
         given = zip(directions[9:], parts, strict=True)
         along = tuple(torch.zeros_like(part) if d is None else d for d, part in given)
@@ -169,13 +260,11 @@ class _Solution(_Stackable):
 
     @staticmethod
     @_seen_by_outer_levels
-    def jvp(tensors: Any, E: Array, F: Array, *directions: Any) -> Any:
+    def jvp(_: Any, tensors: Any, E: Array, F: Array, *directions: Any) -> Any:
         x, z, *tensors = tensors
         parts, frame, *known = _sorted(tensors)
-        held = (*frame, *parts)
-        moved = zip((*directions[:3], *directions[9:]), held, strict=True)
-        along = tuple(torch.zeros_like(tensor) if d is None else d for d, tensor in moved)
-        dE, dF = torch.func.jvp(_Solution._equation(x, z), held, along)[1]
+        along = (*directions[:3], *directions[9:])
+        dE, dF = _change(_Solution._equation(x, z), (*frame, *parts), along)
         return _solver(parts, frame, *known)(_less(E, dE), _less(F, dF))
 
     @staticmethod
@@ -207,6 +296,6 @@ class _ForwardTurn(_Turn):
 
     @staticmethod
     @_seen_by_outer_levels
-    def jvp(tensors: Any, direction: Any, *_: Any) -> Any:
+    def jvp(_: Any, tensors: Any, direction: Any, *__: Any) -> Any:
         core, S = tensors
         return tuple(truncation.turn_tangent(direction, turned(core, S), S))

@@ -10,13 +10,22 @@ from typing import Any
 from eckart._arrays.linalg import matmul, root
 from eckart._arrays.namespace import (
     Array,
-    has_derivative,
-    is_compiled,
     is_jax,
     is_plain,
     is_torch,
+    namespace,
 )
-from eckart._derivative.truncation import Kept, Known, Parts, distrusted, normal, split_core, values
+from eckart._derivative.truncation import (
+    Kept,
+    Known,
+    Parts,
+    distrusted,
+    normal,
+    power_of,
+    scales,
+    split_core,
+    values,
+)
 from eckart._derivative.truncation import framed as frame_of
 from eckart._matrices import Matrix
 
@@ -94,13 +103,44 @@ def deferred(
     return module.deferred(plain, differentiable, parts, constants)
 
 
-def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:
-    """The factors as functions of the parts."""
-    *triplets, doubtful = constants
+def homogeneous(
+    function: Callable[[Parts, Any], tuple[Array, ...]],
+    parts: Parts,
+    S: Array,
+    constants: Any,
+    degrees: tuple[tuple[float, int], ...],
+) -> tuple[Array, ...]:
+    """The results of a function of the parts, computed and differentiated at a norm near one.
+
+    The parts' product has singular values `S`, a constant; for the degrees see `scales`.
+    """
     module = _registry(parts)
     assert module is not None
-    parts, (kept, dropped, spare), power = normal(parts, triplets)
-    frame = frame_of(kept, power)
+    xp = namespace(S)
+    parts = tuple(xp.broadcast_to(part, (*S.shape[:-1], *part.shape[-2:])) for part in parts)
+    powers = scales(tuple(map(constant, parts)), S, degrees)
+    found: tuple[Array, ...] = module.homogeneous(function, parts, constants, powers)
+    return found
+
+
+_DEGREES = {None: (0.0, 0.0), "left": (1.0, 0.0), "right": (0.0, 1.0), "balanced": (0.5, 0.5)}
+
+
+def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, ...]:
+    """The factors as functions of the parts."""
+    left, right = _DEGREES[split]
+    degrees = (left, 2), (1.0, 1), (right, 2)
+    function = partial(_of_normal, split, _registry(parts))
+    return homogeneous(function, parts, constants[0].S, constants, degrees)
+
+
+def _of_normal(split: str | None, module: Any, parts: Parts, constants: Any) -> tuple[Array, ...]:
+    """The factors of a matrix of a norm near one, from the triplets before it was scaled."""
+    *triplets, doubtful = constants
+    power = power_of(triplets[0].S)
+    kept, dropped, spare = (known and normal(known, power) for known in triplets)
+    # The root of a value that is out of the range is not.
+    frame = frame_of(kept, power if split != "balanced" else power * 0 + 1)
     S = values(frame)
     frame = module.framed(parts, frame, dropped, spare)
     if doubtful is not None:
@@ -109,13 +149,7 @@ def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Arr
         left, S, right = module.turned(frame.core, S)
     else:
         left, right = split_core(frame.core, S, split)
-    scale = root(power) if split == "balanced" else power
-    left, right = matmul(frame.U, left), matmul(right, frame.Vh)
-    return (
-        left / scale if split in ("left", "balanced") else left,
-        S / power[..., 0],
-        right / scale if split in ("right", "balanced") else right,
-    )
+    return matmul(frame.U, left), S, matmul(right, frame.Vh)
 
 
 def _scaled(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Array, Array]:
@@ -135,16 +169,8 @@ def _registry(parts: Parts) -> ModuleType | None:
         from eckart._derivative import _jax
 
         return _jax
-    if is_torch(parts[0]) and any(map(_is_watched, parts)):
+    if is_torch(parts[0]):
         from eckart._derivative import _torch
 
-        return _torch
+        return _torch if any(map(_torch.is_watched, parts)) else None
     return None
-
-
-def _is_watched(part: Array) -> bool:
-    """Whether PyTorch will differentiate `part`, or may do so outside of a ``vmap``.
-
-    Its compiler knows, and does not trace a registered function that has nothing to do.
-    """
-    return has_derivative(part) or not (is_plain(part) or is_compiled(part))

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from eckart import _refusals
-from eckart._arrays.linalg import matmul, root
+from eckart._arrays.linalg import largest_modulus, matmul, root
 from eckart._arrays.namespace import (
     Array,
     adjoint,
@@ -68,41 +68,87 @@ class Frame(NamedTuple):
     Vh: Array  # (..., r, n)
 
 
-def normal(parts: Parts, constants: Any) -> tuple[Parts, Any, Array]:
-    """The matrix and its triplets, of a norm near one, and the power of two in between.
+class Scales(NamedTuple):
+    """Powers of two around a function of a matrix of a norm near one.
 
-    All derivatives are those of this matrix: further ones have products of several singular values
-    and of their reciprocals. The root of the power is one of two, too.
+    The parts and the results are multiplied by `before` and `after`, their directions by `inward`
+    and `outward`.
     """
-    unit = _largest(constants[0].S)[..., None]
+
+    before: tuple[Array, ...]
+    inward: tuple[Array, ...]
+    after: tuple[Array, ...]
+    outward: tuple[Array, ...]
+
+
+def scales(parts: Parts, S: Array, degrees: tuple[tuple[float, int], ...]) -> Scales:
+    """Powers for a function of `parts` whose product has singular values `S`, shape (..., k).
+
+    Each result has a degree and a number of axes: it grows as that power of the matrix. A function
+    of degree one has a derivative of degree zero: the power that the matrix is multiplied by and
+    the one that the result is divided by cancel before either meets a direction or a gradient,
+    which might leave the range with it.
+    """
+    power = power_of(S)[..., None]
+    xp = namespace(power)
+    shared = {0.0: xp.ones_like(power), 0.5: root(power), 1.0: power}
+    before: tuple[Array, ...] = (power,)
+    inward: tuple[Array, ...] = (shared[0.0],)
+    if len(parts) == 2:
+        even = evening(*parts)
+        before = shared[0.5] * even, shared[0.5] / even
+        inward = 1 / before[1], 1 / before[0]
+    axes = [(..., *(0,) * (2 - count)) for _, count in degrees]
+    after = [(1 / shared[degree])[a] for a, (degree, _) in zip(axes, degrees, strict=True)]
+    outward = [shared[1 - degree][a] for a, (degree, _) in zip(axes, degrees, strict=True)]
+    return Scales(before, inward, tuple(after), tuple(outward))
+
+
+def evening(B: Array, A: Array) -> Array:
+    """A power of two, `B` times which is about as large as `A` over it, shape (..., 1, 1)."""
+    left, right = (root(power_of(largest_modulus(part)[..., 0])) for part in (B, A))
+    return (left / right)[..., None]
+
+
+def times(arrays: tuple[Array, ...], powers: tuple[Array, ...]) -> tuple[Array, ...]:
+    """Each array times its power."""
+    return tuple(array * power for array, power in zip(arrays, powers, strict=True))
+
+
+def power_of(S: Array) -> Array:
+    """The power of two that brings the largest value near one, shape (..., 1).
+
+    Its root is one of two, too.
+    """
+    unit = _largest(S)
     xp = namespace(unit)
     power = xp.ones_like(unit)
     exponent = math.frexp(format_of(unit).largest)[1]
-    while exponent > 16:
+    while exponent > 2:
         exponent //= 2
         step = 2.0**exponent
         small, large = (unit > 0) & (unit * power <= 1 / step), unit * power >= step
         power = xp.where(small, power * step, xp.where(large, power * (1 / step), power))
-    share = power if len(parts) == 1 else root(power)
+    return power
 
-    def scaled(known: Known | None) -> Kept | None:
-        return None if known is None else Kept(known[0], known[1] * power[..., 0], known[2])
 
-    return tuple(part * share for part in parts), tuple(map(scaled, constants)), power
+def normal(triplets: Known, power: Array) -> Kept:
+    """The triplets of the matrix times a power, shape (..., 1)."""
+    return Kept(triplets[0], triplets[1] * power, triplets[2])
 
 
 def framed(kept: Kept, power: Array) -> Frame:
-    """The frame of the triplets themselves, which are those of a matrix times `power`.
+    """The frame of triplets that will be divided by a power.
 
     A value of zero that is kept counts as far below rounding instead: the vectors that `x` adds
     have no bounds there, but the product with the core is what it should be. Only where the matrix
-    is so small that they would overflow it stays zero, and has no derivative.
+    is so small that it could not be told from zero it stays zero, and has no derivative.
     """
     U, S, Vh = kept
     xp = namespace(U)
     eps, largest = format_of(S)
     present = xp.any(U != 0, axis=-2)
-    unit, power = _largest(S), power[..., 0]
+    unit = _largest(S)
     # Directions times the reciprocal of one, and gradients times the other, need room.
     room, floor = largest ** (-13 / 16) * power, largest ** (-15 / 16) * power
     tiny = xp.maximum(eps**2 * unit, xp.minimum(room, eps / 64 * unit))
