@@ -28,10 +28,10 @@ def version(groups: dict[str, list[Any]], group: str, module: str) -> str:
 
 
 def table() -> str:
-    """The backends and what each can do, as a Markdown table."""
+    """The backends and what each can do, as a Markdown table of at most 100 columns."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
-    rows = [["backend", "library", "on", *ABILITIES]]
+    rows = [["backend", "library", *ABILITIES]]
     rows.append(["---"] * len(rows[0]))
     for name, backend in project["tool"]["eckart"]["backends"].items():
         if unknown := set(backend["lacks"]) - set(ABILITIES):
@@ -39,12 +39,12 @@ def table() -> str:
         group = backend.get("group", name)
         modes = {"1": ", x64 on", "0": ", x64 off"}
         x64 = modes.get(backend.get("environment", {}).get("JAX_ENABLE_X64"), "")
+        library = version(groups, group, backend["module"]) + x64
         rows.append(
             [
                 f"`{name}`",
-                version(groups, group, backend["module"]) + x64,
-                "GPU" if "device" in backend else "CPU",
-                *("–" if word in backend["lacks"] else "yes" for word in ABILITIES),
+                library + ", GPU" * ("device" in backend),
+                *("–" if word in backend["lacks"] else "✓" for word in ABILITIES),
             ]
         )
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
