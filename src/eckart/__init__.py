@@ -1,8 +1,8 @@
 """Rank, truncated SVD and low-rank factors for the arrays of any library."""
 
-from eckart._arithmetic import add, inner, norm
+from eckart._arithmetic import add, inner, linear, norm, reconstruct
 from eckart._certificate import Certificate, certify
-from eckart._matrices.factors import SVD, LowRank, linear, reconstruct
+from eckart._matrices.factors import SVD, LowRank
 from eckart._matrices.operator import Operator, operator
 from eckart._ranks import break_even_rank, effective_rank, matrix_rank, stable_rank
 from eckart._thresholds import hard_threshold, select_rank, truncation_error

@@ -1,4 +1,4 @@
-"""Sums, lengths and angles of matrices that are not formed."""
+"""Arithmetic of matrices of any kind: sums, products, norms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from eckart import _refusals
 from eckart._arrays.door import public
-from eckart._arrays.linalg import root, squared_norm
+from eckart._arrays.linalg import matmul, root, squared_norm
 from eckart._arrays.mesh import across_devices
 from eckart._arrays.namespace import (
     Array,
@@ -32,7 +32,7 @@ from eckart._derivative.registration import (
 )
 from eckart._derivative.truncation import Parts, power_of
 from eckart._matrices import Matrix, as_matrix
-from eckart._matrices.factors import Factors, LowRank, dtypes
+from eckart._matrices.factors import Factors, LowRank, dtypes, operands
 from eckart._matrices.operator import Operator
 from eckart._matrices.product import inner_of_factors, joined
 from eckart._matrices.sum import Sum
@@ -272,3 +272,103 @@ def inner(one: Array | Factors | Operator, other: Array | Factors | Operator, /)
         guarded(A.loaded(name)).scaled() for name, A in zip(named, matrices, strict=True)
     )
     return cast(first.inner(second) / power[..., 0, 0] / another[..., 0, 0], returned)
+
+
+@public
+def reconstruct(factors: Factors, /) -> Array:
+    """The matrix that factors stand for.
+
+    Parameters
+    ----------
+    factors : SVD or LowRank
+        Factors of a matrix or a stack.
+
+    Returns
+    -------
+    array, shape (..., m, n)
+        ``U @ diag(S) @ Vh`` or ``B @ A`` in the dtype of the factors, multiplied at full precision
+        whatever the library's settings are.
+
+    Raises
+    ------
+    TypeError
+        If `factors` are neither, or their arrays not floating point or of two libraries.
+    ValueError
+        If the shapes of the factors do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> eckart.reconstruct(eckart.truncated_svd(np.diag([3.0, 2.0, 1.0]), 2))
+    array([[3., 0., 0.],
+           [0., 2., 0.],
+           [0., 0., 0.]])
+    """
+    _, (B, A), dtype = operands(factors)
+    return cast(matmul(B, A), dtype)
+
+
+@public
+def linear(x: Array, factors: Factors | Array | Operator, bias: Array | None = None, /) -> Array:
+    """Apply a matrix to vectors: a linear layer that never forms ``B @ A``.
+
+    Parameters
+    ----------
+    x : array, shape (..., n)
+        Vectors.
+    factors : SVD or LowRank, or a matrix of any other kind
+        A matrix of shape (m, n), or a stack that broadcasts with the leading axes of `x`.
+    bias : array, shape (m,) or (..., m), optional
+        Added to the result.
+
+    Returns
+    -------
+    array, shape (..., m)
+        ``x @ W.T + bias`` for the matrix ``W``, that is ``W @ x + bias`` for one vector.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong kind or of another library.
+    ValueError
+        If the shapes do not fit.
+
+    Notes
+    -----
+    With rank r this takes ``r * (m + n)`` multiplications a vector, ``W @ x`` takes ``m * n``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import eckart
+    >>> factors = eckart.LowRank(np.asarray([[1.0], [2.0]]), np.asarray([[1.0, 1.0, 1.0]]))
+    >>> eckart.linear(np.asarray([1.0, 2.0, 3.0]), factors, np.asarray([10.0, 10.0]))
+    array([16., 22.])
+    """
+    matrix = as_matrix("factors", factors)
+    others = {"x": x} if bias is None else {"x": x, "bias": bias}
+    xp = _refusals.arrays(factors=matrix.like, **others)
+    *stack, m, n = matrix.shape
+    _refusals.trailing("x", x, "n", n)
+    _refusals.stacks("x", x.shape[:-1], "factors", tuple(stack))
+    arrays = [*others.values()]
+    computed, returned = dtypes(
+        xp,
+        [*(matrix.parts or [working(matrix.like)]), *map(working, arrays)],
+        [matrix.dtype, *(array.dtype for array in arrays)],
+    )
+    matrix, (x, *shift) = (
+        matrix.astype(computed, "factors", "x"),
+        [cast(working(array), computed) for array in arrays],
+    )
+    if stack:
+        result = matrix.matmul(x[..., None])[..., 0]
+    else:
+        rows = xp.reshape(x, (math.prod(x.shape[:-1]), n))
+        result = xp.reshape(matrix.matmul(rows.mT).mT, (*x.shape[:-1], m))
+    if bias is not None:
+        _refusals.trailing("bias", bias, "m", m)
+        _refusals.stacks("bias", bias.shape[:-1], "x", result.shape[:-1])
+        result = result + shift[0]
+    return cast(result, returned)

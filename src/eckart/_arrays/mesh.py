@@ -48,7 +48,7 @@ def across_devices(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         *stack, rows, _ = _axes(first)
         left, right = (*stack, rows, None), (*stack, None, _axes(last)[-1])
-        layout = {"U": left, "B": left, "S": (*stack, None), "Vh": right, "A": right}
+        layout = {"rows": left, "values": (*stack, None), "columns": right}
 
         def placed(part: Array, axes: tuple[Any, ...]) -> Array:
             # Where there are both kinds, those of the kind ``Auto`` are the compiler's.
@@ -138,16 +138,13 @@ def _untyped(over: Any, function: Callable[..., Any], args: Any, kwargs: dict[st
 
 
 def _arranged(result: Any, layout: dict[str, Any], placed: Callable[..., Array]) -> Any:
-    """`result` with the arrays that `layout` names, and all others whole on every device."""
+    """`result` with factors of a matrix as `layout` says, and all others whole on every device."""
     if not isinstance(result, tuple):
         return placed(result, ())
-    parts = zip(result._fields, result, strict=True)  # type: ignore[attr-defined]
-    return type(result)(
-        *(
-            placed(part, layout[name]) if name in layout else _arranged(part, layout, placed)
-            for name, part in parts
-        )
-    )
+    sides = getattr(result, "sides", ())
+    if sides:
+        return type(result)(*map(placed, result, [layout[side] for side in sides]))
+    return type(result)(*(_arranged(part, layout, placed) for part in result))
 
 
 def _axes(A: Array) -> list[tuple[str, ...]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import numpy as np
 
 from eckart import _refusals
 from eckart._arrays.door import public
 from eckart._arrays.linalg import matmul
-from eckart._arrays.namespace import Array, Device, DType, Namespace, cast, device, working
+from eckart._arrays.namespace import Array, Device, DType, Namespace, adjoint, cast, device, working
 
 
 class Factors(tuple[Array, ...]):
     """A matrix that is known by its factors, the first of m rows, the last of n columns."""
 
     __slots__ = ()
+    # What each array holds of the matrix: how a mesh of devices divides them.
+    sides: ClassVar[tuple[str, ...]] = ()
 
     # NumPy would otherwise turn the tuple into an array before it looks for __rmatmul__.
     __array_ufunc__ = None
@@ -39,6 +41,20 @@ class Factors(tuple[Array, ...]):
         return device(self[0])
 
     @property
+    def mT(self) -> Any:
+        """The transpose, as factors of the same kind."""
+        left, *middle, right = self
+        kind: Any = type(self)
+        return kind(right.mT, *middle, left.mT)
+
+    @property
+    def mH(self) -> Any:
+        """The adjoint, as factors of the same kind."""
+        left, *middle, right = self
+        kind: Any = type(self)
+        return kind(adjoint(right), *middle, adjoint(left))
+
+    @property
     def rank(self) -> int:
         """Inner length ``r``, the largest rank that the matrix can have."""
         return int(self[0].shape[-1])
@@ -52,6 +68,16 @@ class Factors(tuple[Array, ...]):
     def dense_size(self) -> int:
         """Number of entries of the matrix itself."""
         return math.prod(self.shape)
+
+    @property
+    def count(self) -> NoReturn:
+        """What a tuple has, and a matrix has not."""
+        raise AttributeError("factors are a matrix and have no `count`.")
+
+    @property
+    def index(self) -> NoReturn:
+        """What a tuple has, and a matrix has not."""
+        raise AttributeError("factors are a matrix and have no `index`.")
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse to become an array by the back door, as a stack of the factors."""
@@ -73,7 +99,7 @@ class Factors(tuple[Array, ...]):
     @public
     def __matmul__(self, X: Array) -> Array:
         """The matrix times `X`, shape (n,) or (..., n, p), without forming the matrix."""
-        _, (B, A, right), dtype = _operands(self, X=X)
+        _, (B, A, right), dtype = operands(self, X=X)
         _refusals.conformable("factors", self.shape, "X", X.shape)
         columns = right[:, None] if right.ndim == 1 else right
         product = matmul(B, matmul(A, columns))
@@ -82,7 +108,7 @@ class Factors(tuple[Array, ...]):
     @public
     def __rmatmul__(self, X: Array) -> Array:
         """`X`, shape (m,) or (..., p, m), times the matrix, without forming the matrix."""
-        _, (B, A, left), dtype = _operands(self, X=X)
+        _, (B, A, left), dtype = operands(self, X=X)
         _refusals.conformable("X", X.shape, "factors", self.shape)
         rows = left[None, :] if left.ndim == 1 else left
         product = matmul(matmul(rows, B), A)
@@ -126,6 +152,7 @@ class SVD(Factors, _Triplets):
     """
 
     __slots__ = ()
+    sides = ("rows", "values", "columns")
 
 
 class LowRank(Factors, _Pair):
@@ -150,6 +177,7 @@ class LowRank(Factors, _Pair):
     """
 
     __slots__ = ()
+    sides = ("rows", "columns")
 
 
 def checked(name: str, factors: Any) -> Factors:
@@ -182,106 +210,17 @@ def pair(factors: Factors) -> tuple[Array, Array]:
     return B, A
 
 
-def _operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array], DType]:
+def operands(factors: Factors, **others: Array) -> tuple[Namespace, list[Array], DType]:
     """Namespace; ``B``, ``A`` and the others in the dtype to compute in; the dtype to return."""
     checked("factors", factors)
     xp = _refusals.arrays(factors=factors[0], **others)
-    operands = [*pair(factors), *map(working, others.values())]
+    arrays = [*pair(factors), *map(working, others.values())]
     given = [array.dtype for array in (factors[0], factors[-1], *others.values())]
-    computed, returned = dtypes(xp, operands, given)
-    return xp, [cast(array, computed) for array in operands], returned
+    computed, returned = dtypes(xp, arrays, given)
+    return xp, [cast(array, computed) for array in arrays], returned
 
 
-def dtypes(xp: Namespace, operands: list[Array], given: list[DType]) -> tuple[DType, DType]:
+def dtypes(xp: Namespace, arrays: list[Array], given: list[DType]) -> tuple[DType, DType]:
     """The dtype to compute in, and the one to return: what was given, where that is one dtype."""
-    computed = xp.result_type(*(array.dtype for array in operands))
+    computed = xp.result_type(*(array.dtype for array in arrays))
     return computed, given[0] if all(dtype == given[0] for dtype in given) else computed
-
-
-@public
-def reconstruct(factors: Factors, /) -> Array:
-    """The matrix that factors stand for.
-
-    Parameters
-    ----------
-    factors : SVD or LowRank
-        Factors of a matrix or a stack.
-
-    Returns
-    -------
-    array, shape (..., m, n)
-        ``U @ diag(S) @ Vh`` or ``B @ A`` in the dtype of the factors, multiplied at full precision
-        whatever the library's settings are.
-
-    Raises
-    ------
-    TypeError
-        If `factors` are neither, or their arrays not floating point or of two libraries.
-    ValueError
-        If the shapes of the factors do not fit together.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import eckart
-    >>> eckart.reconstruct(eckart.truncated_svd(np.diag([3.0, 2.0, 1.0]), 2))
-    array([[3., 0., 0.],
-           [0., 2., 0.],
-           [0., 0., 0.]])
-    """
-    _, (B, A), dtype = _operands(factors)
-    return cast(matmul(B, A), dtype)
-
-
-@public
-def linear(x: Array, factors: Factors, bias: Array | None = None, /) -> Array:
-    """Apply a matrix given by factors to vectors: a linear layer that never forms ``B @ A``.
-
-    Parameters
-    ----------
-    x : array, shape (..., n)
-        Vectors.
-    factors : SVD or LowRank
-        Factors of a matrix of shape (m, n), or of a stack that broadcasts with the leading axes of
-        `x`.
-    bias : array, shape (m,) or (..., m), optional
-        Added to the result.
-
-    Returns
-    -------
-    array, shape (..., m)
-        ``x @ W.T + bias`` for the matrix ``W``, that is ``W @ x + bias`` for one vector.
-
-    Raises
-    ------
-    TypeError
-        If an argument is of the wrong kind or of another library.
-    ValueError
-        If the shapes do not fit.
-
-    Notes
-    -----
-    With rank r this takes ``r * (m + n)`` multiplications a vector, ``W @ x`` takes ``m * n``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import eckart
-    >>> factors = eckart.LowRank(np.asarray([[1.0], [2.0]]), np.asarray([[1.0, 1.0, 1.0]]))
-    >>> eckart.linear(np.asarray([1.0, 2.0, 3.0]), factors, np.asarray([10.0, 10.0]))
-    array([16., 22.])
-    """
-    others = {"x": x} if bias is None else {"x": x, "bias": bias}
-    xp, (B, A, vectors, *shift), dtype = _operands(factors, **others)
-    *stack, m, n = factors.shape
-    _refusals.trailing("x", x, "n", n)
-    _refusals.stacks("x", x.shape[:-1], "factors", tuple(stack))
-    if stack:
-        result = matmul(B, matmul(A, vectors[..., None]))[..., 0]
-    else:
-        result = matmul(matmul(vectors, xp.matrix_transpose(A)), xp.matrix_transpose(B))
-    if bias is not None:
-        _refusals.trailing("bias", bias, "m", m)
-        _refusals.stacks("bias", bias.shape[:-1], "x", result.shape[:-1])
-        result = result + shift[0]
-    return cast(result, dtype)

@@ -108,10 +108,10 @@ class Matrix:
 
     def adjoint(self) -> Matrix:
         """The conjugate transpose."""
-        from eckart._matrices.operator import Operator
+        from eckart._matrices.operator import Products
 
         *stack, m, n = self.shape
-        return Operator((*stack, n, m), self.like, self.rmatmul, self.matmul)
+        return Products((*stack, n, m), self.like, self.rmatmul, self.matmul)
 
     def constant(self, constant: Function, guard: Function) -> Matrix:
         """The matrix without a derivative, `like` in the dtype that is computed in.

@@ -55,18 +55,33 @@ class Operator(Matrix):
     # NumPy would otherwise make an array of objects before it looks for __rmatmul__.
     __array_ufunc__ = None
 
-    def __init__(self, shape: Any, like: Array, matmul: Function, rmatmul: Function) -> None:
-        self.shape, self.like = shape, like
-        self._matmul, self._rmatmul = matmul, rmatmul
+    def __new__(cls, *_: Any, **__: Any) -> Operator:
+        """Refuse to be made without the checks of `operator`."""
+        if cls is Operator:
+            raise TypeError("an Operator is made by eckart.operator, which checks its products.")
+        return super().__new__(cls)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(shape={self.shape})"
+        return f"Operator(shape={self.shape})"
 
-    def matmul(self, X: Array) -> Array:
-        return self._matmul(X)
+    @property
+    def mH(self) -> Operator:
+        """The adjoint."""
+        *stack, m, n = self.shape
+        return Products((*stack, n, m), self.like, self.rmatmul, self.matmul)
 
-    def rmatmul(self, X: Array) -> Array:
-        return self._rmatmul(X)
+    @property
+    def mT(self) -> Operator:
+        """The transpose."""
+        *stack, m, n = self.shape
+
+        def matmul(X: Array) -> Array:
+            return conjugate(self.rmatmul(conjugate(X)))
+
+        def rmatmul(X: Array) -> Array:
+            return conjugate(self.matmul(conjugate(X)))
+
+        return Products((*stack, n, m), self.like, matmul, rmatmul)
 
     @property
     def device(self) -> Device:
@@ -94,6 +109,20 @@ class Operator(Matrix):
         if X.ndim == 1:
             return conjugate(self.rmatmul(conjugate(X)[:, None])[..., 0])
         return adjoint(self.rmatmul(adjoint(X)))
+
+
+class Products(Operator):
+    """A linear operator whose products are functions."""
+
+    def __init__(self, shape: Any, like: Array, matmul: Function, rmatmul: Function) -> None:
+        self.shape, self.like = shape, like
+        self._matmul, self._rmatmul = matmul, rmatmul
+
+    def matmul(self, X: Array) -> Array:
+        return self._matmul(X)
+
+    def rmatmul(self, X: Array) -> Array:
+        return self._rmatmul(X)
 
 
 @public
@@ -182,7 +211,7 @@ def compared(
                 _refusals.product(words, words.rmatmul, X, rmatmul(X), (*stack, n, X.shape[-1]))
             )
 
-    made = Operator((*stack, m, n), like, forward, backward)
+    made = Products((*stack, m, n), like, forward, backward)
     if 0 not in made.shape:
         _compare(made, words)
     return made
