@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from eckart import _refusals
 from eckart._algorithms.golub_kahan import TwoSided, has_fixed_size
-from eckart._arrays.control import repeat
+from eckart._arrays.control import compiled, repeat
 from eckart._arrays.door import public
 from eckart._arrays.linalg import (
     column_norms,
@@ -28,13 +28,16 @@ from eckart._arrays.namespace import (
     device,
     format_of,
     is_complex,
+    is_jax,
+    is_plain,
     namespace,
     real_dtype,
     widest,
     working,
 )
 from eckart._derivative.registration import constant, constant_matrix
-from eckart._matrices import Matrix, as_matrix
+from eckart._derivative.truncation import Parts
+from eckart._matrices import Matrix, as_matrix, of_parts
 from eckart._matrices.factors import SVD, Factors, pair
 from eckart._matrices.operator import Operator
 from eckart._matrices.product import Product
@@ -173,8 +176,31 @@ def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0
         given = {name: as_matrix(name, M).given for name, M in (("factors", factors), ("A", A))}
         _refusals.broken(**given)
         _refusals.overflow("a product of factors", factors.dtype)
-    U, S, Vh = _triplets(approximation, factor)
     own = normalizing_root(own)
+    if is_jax(own) and is_plain(own) and matrix.parts:
+        program = compiled(_program, ("seed",))
+        measured: Certificate = program(matrix.parts, approximation.given, own, factor, seed=seed)
+        return measured
+    return _measured(matrix, approximation, own, factor, seed)
+
+
+def _program(
+    parts: Parts, factors: Factors, own: Array, factor: Array, *, seed: int
+) -> Certificate:
+    """The same as JAX compiles it."""
+    return _measured(of_parts(parts), Product(*pair(factors), factors), own, factor, seed)
+
+
+def _measured(
+    matrix: Matrix, approximation: Product, own: Array, factor: Array, seed: int
+) -> Certificate:
+    """What is measured of a matrix and factors.
+
+    The squares of `own` and `factor` are the powers of two that bring the matrix itself, and the
+    larger of both, near one.
+    """
+    xp = namespace(factor)
+    U, S, Vh = _triplets(approximation, factor)
     itself, scaled = matrix.rescaled(own), matrix.rescaled(factor)
     B = U * S[..., None, :]
     remainder = scaled.minus(B, Vh)
