@@ -7,6 +7,7 @@ import pytest
 
 import eckart
 import zoo
+from compare import assert_within
 
 pytestmark = [pytest.mark.needs("grad", "double"), pytest.mark.only("torch")]
 
@@ -100,3 +101,17 @@ def test_jacobian_of_a_jacobian_has_the_second_derivative(backend, way):
     found = backend.to_numpy(hessian(backend.asarray(A, "float64")))
     value = np.einsum("ijkl,ij,kl", found, DIRECTIONS[0], DIRECTIONS[1])
     assert abs(value - SECOND) < 1e-8 * abs(SECOND)
+
+
+def test_hessian_by_forward_over_reverse_without_func_is_the_same(backend):
+    """PyTorch's older interface cannot nest forward derivatives; a rule must not begin one."""
+    weight, array = (backend.asarray(part, "float64") for part in (W, A))
+    function = loss(backend.xp, weight)
+    found = backend.xp.autograd.functional.hessian(
+        function, array, vectorize=True, outer_jacobian_strategy="forward-mode"
+    )
+    expected = backend.to_numpy(backend.transform("hessian")(function)(array))
+    scale = np.max(np.abs(expected))
+    assert_within(
+        backend.to_numpy(found), expected, dtype="float64", size=20, scale=scale, units=64
+    )
