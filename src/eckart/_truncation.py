@@ -196,7 +196,8 @@ def truncated_svd(
     """
     matrix = as_matrix("A", A)
     rules = Rules(rank, rtol, atol, error)
-    U, S, Vh = oriented(*_truncate(matrix, rules, method, accuracy, seed, check_finite))
+    request = _requested(matrix, rules, method, accuracy, seed, check_finite)
+    U, S, Vh = oriented(*_truncated(matrix, request))
     return SVD(cast(U, matrix.dtype), cast(S, real_dtype(matrix.like)), cast(Vh, matrix.dtype))
 
 
@@ -264,7 +265,8 @@ def factorize(
     _refusals.one_of("split", split, ("balanced", "left", "right"))
     matrix = as_matrix("A", A)
     rules = Rules(rank, rtol, atol, error)
-    B, _, C = _truncate(matrix, rules, method, accuracy, seed, check_finite, split)
+    request = _requested(matrix, rules, method, accuracy, seed, check_finite)
+    B, _, C = _truncated(matrix, request, split)
     return LowRank(cast(B, matrix.dtype), cast(C, matrix.dtype))
 
 
@@ -348,60 +350,87 @@ def _all_values_differentiable(parts: Parts, _: tuple[()]) -> Array:
     return S + (found - constant(found))  # a zero counts as more where its vectors have derivatives
 
 
-def _truncate(
-    A: Matrix,
-    rules: Rules,
-    method: str,
-    accuracy: float | None,
-    seed: int,
-    check_finite: bool,
-    split: str | None = None,
-) -> tuple[Array, Array, Array]:
-    """The two factors and the singular values that the rules keep, in the dtype computed in."""
+class Request(NamedTuple):
+    """What a caller asks for, validated."""
+
+    rules: Rules
+    method: str
+    accuracy: float
+    strict: bool  # whether the caller has given the accuracy
+    seed: int
+    differentiated: bool
+    check_finite: bool
+
+
+def _requested(
+    A: Matrix, rules: Rules, method: str, accuracy: float | None, seed: int, check_finite: bool
+) -> Request:
     _refusals.one_of("method", method, ("auto", "exact", *METHODS))
-    like = A.like
-    rules = checked_rules(rules, like, A.shape, _refusals.rank_limit(A.shape))
-    strict = accuracy is not None
-    accuracy = _refusals.accuracy(accuracy, min(1e-4, math.sqrt(format_of(working(like)).eps)))
-    how = {"accuracy": accuracy, "seed": _refusals.integer("seed", seed), "strict": strict}
-    how["spare"] = is_differentiated(A.parts)
+    default = min(1e-4, math.sqrt(format_of(working(A.like)).eps))
+    return Request(
+        rules=checked_rules(rules, A.like, A.shape, _refusals.rank_limit(A.shape)),
+        method=method,
+        accuracy=_refusals.accuracy(accuracy, default),
+        strict=accuracy is not None,
+        seed=_refusals.integer("seed", seed),
+        differentiated=is_differentiated(A.parts),
+        check_finite=check_finite,
+    )
+
+
+def _truncated(A: Matrix, request: Request, split: str | None = None) -> tuple[Array, Array, Array]:
+    """The two factors and the singular values that the rules keep, in the dtype computed in."""
     fixed = constant_matrix(A)
-    found = _decompose(fixed, rules, method, **how)
+    found = _decomposed(fixed, request)
     found = found._replace(U=A.placed(found.U))
-    kept, counts = _kept(A, found, rules, check_finite, 2 if split == "balanced" else 1)
-    residual = found.residual
-    if residual is None and strict and (A.parts or A.by_products):
-        residual = _measured(fixed, kept)
-    if residual is not None and residual > accuracy:
-        _refusals.warn_of_residual(residual, accuracy)
-    elif found.residual is not None and how["spare"]:
-        _refusals.warn_of_gap(found.residual)
+    kept, counts = _kept(A, found, request, 2 if split == "balanced" else 1)
+    _warn_if_inexact(fixed, found, kept, request)
     if split is not None:
         kept = Kept(*oriented(*kept))
     dropped = _dropped(found, kept.S.shape[-1], counts, A.parts)
     return represented(split, A.parts, kept, dropped, found.spare, found.doubtful)
 
 
-def _decompose(A: Matrix, rules: Rules, method: str, **how: Any) -> Triplets:
-    """Triplets by the method asked for, or by the full SVD if that is the better one."""
+def _decomposed(A: Matrix, request: Request) -> Triplets:
+    """Triplets by the method requested, or by the full SVD if that is the better one."""
+    rules, method = request.rules, request.method
     asked = METHODS.get(method)
     A = A.prepared(asked.needs if asked else None if method == "auto" else "entries")
     if method == "auto":
         method = A.preferred or choice(A.entries(), rules)
-    taken = None if A.has_factors or 0 in A.shape else METHODS.get(method)
-    found = taken and taken.triplets(A, rules, **how)
-    return Triplets(*A.svd(rules.rank or 0)) if found is None else found
+    if method in METHODS and not A.has_factors and 0 not in A.shape:
+        found = METHODS[method].triplets(
+            A,
+            rules,
+            accuracy=request.accuracy,
+            strict=request.strict,
+            seed=request.seed,
+            spare=request.differentiated,
+        )
+        if found is not None:
+            return found
+    return Triplets(*A.svd(rules.rank or 0))
 
 
-def _kept(
-    A: Matrix, found: Triplets, rules: Rules, check_finite: bool, power: int
-) -> tuple[Kept, Array | None]:
+def _warn_if_inexact(A: Matrix, found: Triplets, kept: Kept, request: Request) -> None:
+    """Say how large a residual is if it exceeds the accuracy, or what a derivative needs."""
+    residual = found.residual
+    if residual is None and request.strict and (A.parts or A.by_products):
+        residual = _largest_residual(A, kept)
+    if residual is not None and residual > request.accuracy:
+        _refusals.warn_of_residual(residual, request.accuracy)
+    elif found.residual is not None and request.differentiated:
+        _refusals.warn_of_gap(found.residual)
+
+
+def _kept(A: Matrix, found: Triplets, request: Request, power: int) -> tuple[Kept, Array | None]:
     """The triplets that the rules keep, exactly zero what they drop of the width of the result.
 
     And how many these are, where it is not the width. The root of `power` of the largest singular
     value will have to fit the dtype of `A`.
     """
     U, S, Vh = found.U, found.S, found.Vh
+    rules, check_finite = request.rules, request.check_finite
     largest = math.prod([format_of(A.like).largest] * power)  # inf, where ** would raise
     if rules.fixed:
         if check_finite:
@@ -416,7 +445,7 @@ def _kept(
     return _masked(kept, namespace(S).arange(width, device=device(S)) < counts[..., None]), counts
 
 
-def _measured(A: Matrix, kept: Kept) -> float | None:
+def _largest_residual(A: Matrix, kept: Kept) -> float | None:
     """Largest residual of the triplets over ``S[0]``; None while it is traced."""
     U, S, Vh = kept
     if 0 in S.shape:
