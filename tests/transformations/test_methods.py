@@ -7,7 +7,7 @@ import eckart
 import zoo
 from eckart._algorithms.choice import choice
 from eckart._algorithms.rules import Rules
-from truth import accuracy, assert_promise_kept, parts, ways
+from truth import assert_promise_kept, parts, ways
 
 pytestmark = pytest.mark.precision
 

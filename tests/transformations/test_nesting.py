@@ -84,3 +84,17 @@ def test_nested_layer_is_the_function_itself(layer, word):
     found = jax.jit(staged(word, LAYERS[layer]))(A)
     scale = np.max(np.abs(expected))
     assert_within(found, expected, dtype="float64", size=4, scale=scale, units=1e4)
+
+
+@pytest.mark.parametrize("layer", ["triplets", "values"])
+def test_second_derivative_of_a_scan_is_right_or_nan(layer):
+    """JAX forgets the rule of a first derivative that it takes through a ``scan``."""
+    import jax
+    import jax.numpy as jnp
+
+    A = jnp.asarray(zoo.random(SHAPE, "float64", 0))
+    expected = jax.jit(staged(("grad", "jvp"), LAYERS[layer]))(A)
+    found = jax.jit(staged(("scan", "grad", "jvp"), LAYERS[layer]))(A)
+    if not np.isnan(found).all():
+        scale = np.max(np.abs(expected))
+        assert_within(found, expected, dtype="float64", size=4, scale=scale, units=1e4)

@@ -32,6 +32,20 @@ def _mapped(results: Any, arguments: Any) -> Any:
     return jax.tree.map(lambda result: jnp.where(told, result, result), results)
 
 
+def _ruled(results: Any, parts: Parts, arguments: Any) -> Any:
+    """`results`, mapped as the arguments are, and NaN in derivatives that do not know their rule.
+
+    Within a ``scan`` that it differentiates, JAX forgets the rule for a second derivative, and
+    would take the results for constants.
+    """
+    corners = [jnp.real(jnp.sum(part[(slice(1),) * part.ndim])) for part in parts]
+    mark = sum(
+        jnp.sqrt((corner - jax.lax.stop_gradient(corner)) ** 2)
+        for corner in (jnp.nan_to_num(corner) for corner in corners)
+    )
+    return _mapped(jax.tree.map(lambda result: result + mark, results), arguments)
+
+
 def _rule(rule: Callable[..., Any]) -> Callable[..., Any]:
     """A rule that gets arrays of JAX, and whose results are mapped as those of its function are."""
 
@@ -59,7 +73,7 @@ def _underivable_jvp(primals: Any, tangents: Any) -> NoReturn:
 @jax.custom_jvp
 def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Frame:
     """The frame, given as a constant, as a function of the parts."""
-    mapped: Frame = _mapped(frame, (parts, frame, dropped, spare))
+    mapped: Frame = _ruled(frame, parts, (parts, frame, dropped, spare))
     return mapped
 
 
@@ -97,7 +111,7 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 @jax.custom_jvp
 def turned(core: Array, S: Array) -> Kept:
     """The SVD of a diagonal core, with its values as constants, as a function of the core."""
-    mapped: Kept = _mapped(truncation.unturned(core, S), (core, S))
+    mapped: Kept = _ruled(truncation.unturned(core, S), (core,), (core, S))
     return mapped
 
 
@@ -113,7 +127,7 @@ def deferred(
     plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
 ) -> Any:
     """`plain` of the parts and the constants, `differentiable` of them under differentiation."""
-    return _mapped(plain(parts, constants), (parts, constants))
+    return _ruled(plain(parts, constants), parts, (parts, constants))
 
 
 @deferred.defjvp
@@ -129,7 +143,8 @@ def homogeneous(
 ) -> tuple[Array, ...]:
     """The results of a function of the parts, differentiated where their norm is near one."""
     results = function(times(parts, scales.before), constants)
-    mapped: tuple[Array, ...] = _mapped(times(results, scales.after), (parts, constants, scales))
+    arguments = parts, constants, scales
+    mapped: tuple[Array, ...] = _ruled(times(results, scales.after), parts, arguments)
     return mapped
 
 
