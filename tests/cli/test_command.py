@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +52,9 @@ def test_it_runs_as_a_module(tmp_path):
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert ended.stderr.endswith("but it is a directory. Name a file.\n")
+
+
+def test_command_uses_the_public_interface_only():
+    """No module of the command imports a private one of the library."""
+    for path in Path(eckart.cli.__file__).parent.glob("*.py"):
+        assert not re.search(r"eckart\._|from eckart import _", path.read_text("utf-8")), path.name

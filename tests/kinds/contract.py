@@ -218,6 +218,16 @@ class MatrixContract:
         best = np.sqrt(np.sum(VALUES[RANK:] ** 2))
         self.near(backend, dtype, eckart.certify(given, factors).error, best)
         self.near(backend, dtype, eckart.norm(given), np.linalg.norm(VALUES))
+        self.near(backend, dtype, eckart.norm(given, "spectral"), VALUES[0])
         rows = eckart.update(factors, given, 4).svd
         assert tuple(rows.shape) == (18, 6)
         assert int(eckart.matrix_rank(given, rtol=1e-3)) == 4
+
+    def test_linear_applies_it(self, backend, A, given, dtype):
+        """To one vector and to rows of them, with a bias."""
+        x, array = self.block(backend, dtype, 6)
+        bias, shift = self.block(backend, dtype, 9, seed=6)
+        self.near(backend, dtype, eckart.linear(array.T, given), x.T @ A.T, 64)
+        self.near(backend, dtype, eckart.linear(array[:, 0], given), A @ x[:, 0], 64)
+        shifted = eckart.linear(array.T[None, ...], given, shift[:, 0])
+        self.near(backend, dtype, shifted, (x.T @ A.T + bias[:, 0])[None], 64)

@@ -215,3 +215,32 @@ def test_factors_at_the_ends_of_the_range_do_not_overflow(backend, dtype):
     factors = eckart.LowRank(backend.asarray(B, dtype), backend.asarray(A, dtype))
     S = backend.to_numpy(eckart.truncated_svd(factors, 1).S)
     assert_within(S, [320.0], dtype=dtype, size=40, scale=320.0)
+
+
+def test_factors_and_operators_have_a_transpose_and_an_adjoint(backend, dtype):
+    """Of the same kind, for the transposed matrix and the conjugate of it."""
+    A = random((2, 5, 4), dtype, 0)
+    array = backend.asarray(A, dtype)
+    for factors in eckart.truncated_svd(array, 4), eckart.factorize(array, 4):
+        assert type(factors.mT) is type(factors.mH) is type(factors)
+        close(backend, eckart.reconstruct(factors.mT), np.swapaxes(A, -1, -2), dtype)
+        close(backend, eckart.reconstruct(factors.mH), np.swapaxes(A.conj(), -1, -2), dtype)
+        assert not hasattr(factors, "count")
+        assert not hasattr(factors, "index")
+
+
+@pytest.mark.needs("operators")
+def test_operators_have_a_transpose_and_an_adjoint(backend, dtype):
+    """Operators again, also of a sum; none is made without the checks of its products."""
+    A, x = random((5, 4), dtype, 0), random((5,), dtype, 1)
+    array, vector = backend.asarray(A, dtype), backend.asarray(x, dtype)
+    operator = eckart.operator(
+        A.shape, lambda X: array @ X, lambda X: backend.asarray(A.conj().T, dtype) @ X, like=array
+    )
+    for each in operator, eckart.add(operator, array, weights=[0.5, 0.5]):
+        assert each.mT.shape == each.mH.shape == (4, 5)
+        close(backend, each.mT @ vector, A.T @ x, dtype)
+        close(backend, each.mH @ vector, A.conj().T @ x, dtype)
+        close(backend, each.mH.mT @ backend.asarray(x[:4], dtype), A.conj() @ x[:4], dtype)
+    with pytest.raises(TypeError, match=r"an Operator is made by eckart\.operator"):
+        eckart.Operator((5, 4), None, None, None)

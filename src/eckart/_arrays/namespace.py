@@ -180,7 +180,12 @@ def conjugate(A: Array) -> Array:
 
 def adjoint(A: Array) -> Array:
     """Conjugate transpose of the last two axes."""
-    return conjugate(A.mT)
+    return conjugate(transpose(A))
+
+
+def transpose(A: Array) -> Array:
+    """Transpose of the last two axes; arrays of Dask have no ``mT``."""
+    return namespace(A).matrix_transpose(A)
 
 
 def native(array: Array) -> Array:

@@ -10,7 +10,17 @@ import numpy as np
 from eckart import _refusals
 from eckart._arrays.door import public
 from eckart._arrays.linalg import matmul
-from eckart._arrays.namespace import Array, Device, DType, Namespace, adjoint, cast, device, working
+from eckart._arrays.namespace import (
+    Array,
+    Device,
+    DType,
+    Namespace,
+    adjoint,
+    cast,
+    device,
+    transpose,
+    working,
+)
 
 
 class Factors(tuple[Array, ...]):
@@ -45,7 +55,7 @@ class Factors(tuple[Array, ...]):
         """The transpose, as factors of the same kind."""
         left, *middle, right = self
         kind: Any = type(self)
-        return kind(right.mT, *middle, left.mT)
+        return kind(transpose(right), *middle, transpose(left))
 
     @property
     def mH(self) -> Any:
