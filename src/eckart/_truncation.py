@@ -1,4 +1,4 @@
-"""Truncated SVD, low-rank factors and singular values: chooses the way and runs it."""
+"""Truncated SVD, low-rank factors and singular values: chooses the method and runs it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from eckart._matrices.operator import Operator
 
 
 class Method(NamedTuple):
-    """A method, which gives triplets or None if the full SVD is better, and what it needs."""
+    """A method: a function that returns triplets, or None if the full SVD is better."""
 
     triplets: Callable[..., Triplets | None]
     needs: str  # "products" or "entries"
@@ -72,109 +72,57 @@ def truncated_svd(
     Parameters
     ----------
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
-        Real or complex, floating point; half precision is computed in float32. Factors are
-        decomposed through the QR of their thin matrices, the product is never formed. What is
-        known by its products (an `operator`, a sparse array of SciPy, a sparse tensor of PyTorch, a
-        BCOO of JAX, a LinearOperator of SciPy, or an `add` of such with others) goes by
-        ``"krylov"``. A Dask array of up to 2**23 entries is read into memory; a larger one, or any
-        with ``"krylov"``, goes by a block Lanczos iteration that reads it once a step.
+        Real or complex, floating point. Half precision is computed in float32.
     rank : int, optional
-        At most this many triplets, ``0 <= rank <= min(m, n)``; exactly as many if no other rule is
-        given.
+        At most this many triplets, ``0 <= rank <= min(m, n)``. Without another rule exactly `rank`.
     rtol, atol : float or array, shape (...), optional
-        Keep ``S > max(atol, rtol * S[0])``. In force when either is given, or when no rule is; the
-        one left out is then ``max(m, n) * eps`` (see `matrix_rank`) or 0.
+        Keep ``S > max(atol, rtol * S[0])``. This rule applies if `rtol` or `atol` is given, or if
+        no rule is. The default of `rtol` is that of `matrix_rank`, the default of `atol` is 0.
     error : float or array, shape (...), optional
-        Keep the fewest triplets whose relative Frobenius error is at most this.
+        Keep the fewest triplets whose relative Frobenius error is at most `error`.
     method : {"auto", "exact", "gram", "krylov"}
-        The library's full SVD; the Gram matrix over the short side; randomised block Krylov
-        iteration. ``"auto"`` takes the one that is fastest for the shape, the rank and the library.
-        Where the Gram matrix is not accurate enough, or a Krylov basis would fill most of the
-        space, the full SVD is taken all the same.
+        ``"exact"`` is the full SVD of the library, ``"gram"`` the eigendecomposition of the Gram
+        matrix, ``"krylov"`` a randomised block Krylov iteration. ``"auto"`` chooses the fastest.
+        If a method is not accurate enough or costs more, the full SVD replaces it.
     accuracy : float, optional
-        Every residual ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` of a triplet is
-        at most ``accuracy * S[0]``, or a RuntimeWarning says how large it is. Without `accuracy`,
-        nothing is promised of single triplets of ``"krylov"``, and of their product that its
-        Frobenius error exceeds the least possible one by at most ``1e-4 * norm(A)`` in single
-        and ``1.5e-8 * norm(A)`` in double precision; `certify` measures what was reached.
+        Bound of ``norm(A @ v - s * u)`` and ``norm(adjoint(A) @ u - s * v)`` for each triplet,
+        relative to ``S[0]``. Without it, ``"krylov"`` bounds only the Frobenius error of the
+        product: the error exceeds the least possible one by at most ``1e-4 * norm(A)`` in single
+        and ``1.5e-8 * norm(A)`` in double precision.
     seed : int
-        Of the test matrix of ``"krylov"``: the same one gives the same result.
+        Seed of the random test matrix of ``"krylov"``. The same seed gives the same result.
     check_finite : bool
-        Whether to look for NaN and infinities, one wait for the device. Without it they come out
-        as NaN singular values.
+        Whether to refuse NaN and infinities. The check waits once for the device. Without the
+        check they give NaN singular values.
 
     Returns
     -------
     SVD
         ``U`` (..., m, r), ``S`` (..., r) descending, ``Vh`` (..., r, n), in the dtype (``S`` in its
-        real dtype) and on the device of `A`; of a Dask array ``U`` is one, and ``Vh`` if that has
-        more columns than rows, the others are NumPy arrays. Of a JAX array that is spread over a
-        mesh of devices, the rows of ``U`` and the columns of ``Vh`` are divided as its own are. In
-        each column of ``U`` the entry of largest modulus is real, up to rounding, and positive.
+        real dtype) and on the device of `A`. In each column of ``U`` the first entry of largest
+        modulus, up to ``32 * eps``, is real and positive.
 
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors, or `rank` not an integer.
+        If `A` is not a floating-point matrix, or `rank` is not an integer.
     ValueError
         If `A` has a NaN or an infinity, `rank` is out of range, a tolerance is negative, a singular
-        value does not fit the dtype, or a matrix known by its products would have to be formed and
-        is too large for it.
+        value does not fit the dtype, or a linear operator is too large to be formed.
 
     Warns
     -----
     RuntimeWarning
-        If a residual is larger than `accuracy`, or the Krylov iteration ended before it was exact
-        enough, for a derivative too if one may be asked for, with the residual reached.
-
-    See Also
-    --------
-    factorize : The same approximation as two factors.
-    certify : Measures how good an approximation is.
+        If the iteration did not converge to `accuracy`, or not far enough for a derivative.
 
     Notes
     -----
     Eckart and Young [1]_: no matrix of rank r is nearer to `A` in the Frobenius norm, and the
-    distance is ``sqrt(sum(S[r:]**2))``. The rules only lower the rank: the result has the smallest
-    rank that any of them asks for.
-
-    The width ``r`` of the result is the rank found, in a stack the largest one; the triplets that
-    the other matrices drop are exactly zero. Under ``jit``, ``vmap`` or ``compile`` it is `rank`,
-    or ``min(m, n)`` without one (for factors their inner length, if that is less), and what a
-    tolerance drops is exactly zero. Values are not looked at while they are traced: a NaN comes out
-    as NaN.
-
-    PyTorch and JAX are given the derivative of the truncation, whatever `method`. For it the
-    iteration goes on until its residuals are small beside the gap between the kept and the dropped
-    values; where it is traced, a derivative that would be off by more than a hundredth is NaN. The
-    rank that a tolerance finds is a constant of it. A function of ``U @ diag(S) @ Vh``, of ``S``
-    or of ``U @ U^H`` has the true one wherever the kept values are apart from the dropped ones,
-    also where kept ones are equal; there ``V`` changes as the product demands, which is not
-    orthonormal, and a second derivative is NaN. At a tie across the cut, where there is none, it
-    is finite. Gradients of ``U`` and ``Vh`` are those of the product times ``S``: where these leave
-    the normal range, take `factorize`.
-    With respect to a matrix known by its products there is none, and a TypeError where one is asked
-    for.
-
-    Of a Dask array that is not read into memory, singular values below ``1.5e-8 * S[0]`` are not
-    told apart from each other or from zero, and rules that go by them are uncertain.
-
-    A JAX array that is spread over a mesh is not brought together by ``"krylov"``, which ``"auto"``
-    takes for it, with a rank also while it is traced, nor by any way where its long side is at
-    least twice the product of its short side and the number of devices. Else the full SVD brings a
-    copy to every device.
-
-    An iteration that has cost as much as the full SVD gives way to it. A matrix known by its
-    products is then formed, if it has no more than 2**24 entries; one that leaves an iteration no
-    space, up to 2**27. An `error` needs the norm of all entries, which costs as many
-    products as the short side has columns unless the matrix is a sparse one of SciPy or PyTorch.
-
-    Singular values are uncertain by a small multiple of ``max(m, n) * eps * S[0]``; those of a
-    matrix given by factors by that of the norms of its factors, multiplied, which is more where
-    they cancel.
-
-    Entries of a column of ``U`` that are within ``32 * eps`` of the largest count as largest too,
-    and the first one is taken, so that rounding does not decide the sign.
+    distance is ``sqrt(sum(S[r:]**2))``. Each rule can only lower the rank. In a stack ``r`` is the
+    largest rank, and the triplets that another matrix drops are exactly zero. The singular values
+    are accurate to a small multiple of ``max(m, n) * eps * S[0]``. `certify` measures the error.
+    The how-to guides describe sparse matrices and linear operators, Dask arrays, sharded matrices,
+    derivatives, and transformations such as ``jit``.
 
     References
     ----------
@@ -185,14 +133,9 @@ def truncated_svd(
     --------
     >>> import numpy as np
     >>> import eckart
-    >>> A = np.diag([5.0, 3.0, 1e-20])
-    >>> U, S, Vh = eckart.truncated_svd(A)
+    >>> U, S, Vh = eckart.truncated_svd(np.diag([5.0, 3.0, 1e-20]))
     >>> S
     array([5., 3.])
-    >>> eckart.truncated_svd(A, 1).U
-    array([[1.],
-           [0.],
-           [0.]])
     """
     matrix = as_matrix("A", A)
     rules = Rules(rank, rtol, atol, error)
@@ -222,12 +165,12 @@ def factorize(
     Parameters
     ----------
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
-        As in `truncated_svd`, like every parameter but the last.
+        As in `truncated_svd`.
     rank, rtol, atol, error, method, accuracy, seed, check_finite
         As in `truncated_svd`.
     split : {"balanced", "left", "right"}
-        Where the singular values go: their square roots into both factors, all into ``B`` or all
-        into ``A``.
+        The factor that is multiplied by the singular values: ``"left"`` is ``B``, ``"right"`` is
+        ``A``. ``"balanced"`` multiplies both by the square roots.
 
     Returns
     -------
@@ -237,16 +180,16 @@ def factorize(
     Raises
     ------
     TypeError, ValueError
-        As in `truncated_svd`, and if `split` is none of the three.
+        As in `truncated_svd`, and if `split` is not one of the three values.
 
     Notes
     -----
-    The two factors store ``r * (m + n)`` numbers instead of ``m * n``: fewer up to the rank
-    that `break_even_rank` gives. This is the form of a LoRA adapter [1]_.
+    The two factors store ``r * (m + n)`` numbers instead of ``m * n``. This is less up to the rank
+    that `break_even_rank` gives. A LoRA adapter [1]_ has the same form.
 
-    The derivative of the product ``B @ A`` on PyTorch and JAX is the true one wherever the kept
-    singular values are apart from the dropped ones, whether or not any are equal or zero. Those of
-    ``B`` and ``A`` alone depend on how the product is shared between them.
+    On PyTorch and JAX the product ``B @ A`` is differentiable if there is a gap between the kept
+    and the dropped singular values, also if some kept values are equal or zero. The derivatives of
+    ``B`` and ``A`` alone depend on how the two factors share the product.
 
     References
     ----------
@@ -278,7 +221,7 @@ def singular_values(A: Array | Factors | Operator, /) -> Array:
     Parameters
     ----------
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
-        Real or complex, floating point. What is known by its products is formed.
+        Real or complex, floating point. A linear operator or a sparse matrix is formed.
 
     Returns
     -------
@@ -288,17 +231,19 @@ def singular_values(A: Array | Factors | Operator, /) -> Array:
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors.
+        If `A` is not a floating-point matrix.
     ValueError
-        If `A` has a NaN or an infinity, a singular value does not fit the dtype, or `A` is known by
-        its products and has more than 2**27 entries.
+        If `A` has a NaN or an infinity, a singular value does not fit the dtype, or `A` is a linear
+        operator or a sparse matrix with more than 2**27 entries.
 
     Notes
     -----
-    Each is within a small multiple of ``max(m, n) * eps * S[0]`` of the true one; for factors, of
-    ``max(m, n) * eps`` times the norms of the factors, which is more where they cancel. A float32
-    or half-precision matrix with one side at least twice the other is not decomposed: the Gram
-    matrix over its short side, in float64 where the library has it, is as accurate.
+    The singular values are accurate to a small multiple of ``max(m, n) * eps * S[0]``. For factors
+    the bound has the product of the norms of the factors in place of ``S[0]``. The product is
+    larger if the factors cancel.
+
+    If one side is at least twice the other, a float32 or half-precision matrix is not decomposed.
+    The Gram matrix over the short side is as accurate, in float64 if the library has float64.
 
     Examples
     --------
@@ -312,24 +257,24 @@ def singular_values(A: Array | Factors | Operator, /) -> Array:
 
 
 def spectrum(A: Matrix, *, fitting: bool = False) -> Array:
-    """Singular values in the dtype they were computed in, `fitting` that of `A` if so asked."""
+    """Singular values in the working dtype; if `fitting`, values too large for `A` are refused."""
     parts = guarded(A).reduced().parts
     S: Array = deferred(_all_values, _all_values_differentiable, parts, ())
-    _look(A, S, None, format_of(A.like).largest if fitting else math.inf)
+    _check_values(A, S, None, format_of(A.like).largest if fitting else math.inf)
     return S
 
 
 def scaled_spectrum(A: Matrix, *, counted: bool = False) -> tuple[Array, list[Array]]:
-    """Singular values times powers of two, so that none is too large, and these, shape (..., 1).
+    """Singular values times powers of two that prevent overflow, and the powers, shape (..., 1).
 
-    What is only `counted` needs no derivative.
+    Values that are only `counted` need no derivative.
     """
     given = guarded(A).reduced().parts
     parts = tuple(map(constant, given)) if counted else given
     powers = [normalizing_power(constant(part)) for part in parts]
     parts = tuple(part * power for part, power in zip(parts, powers, strict=True))
     S = deferred(_all_values, _all_values_differentiable, parts, ())
-    _look(A, S, None, math.inf)
+    _check_values(A, S, None, math.inf)
     return S, [power[..., 0] for power in powers]
 
 
@@ -341,7 +286,7 @@ def _all_values(parts: Parts, _: tuple[()]) -> Array:
 
 
 def _all_values_differentiable(parts: Parts, _: tuple[()]) -> Array:
-    """The same from all triplets, which their derivative needs."""
+    """All singular values, from the triplets that their derivative needs."""
     A = of_parts(tuple(map(constant, parts)))
     k = min(A.shape[-2:])
     U, S, Vh = kept = Kept(*A.svd(k))
@@ -426,18 +371,18 @@ def _warn_if_inexact(A: Matrix, found: Triplets, kept: Kept, request: Request) -
 def _kept(A: Matrix, found: Triplets, request: Request, power: int) -> tuple[Kept, Array | None]:
     """The triplets that the rules keep, exactly zero what they drop of the width of the result.
 
-    And how many these are, where it is not the width. The root of `power` of the largest singular
-    value will have to fit the dtype of `A`.
+    Triplets within the width that the rules drop are exactly zero. The root of order `power` of the
+    largest singular value must fit the dtype of `A`.
     """
     U, S, Vh = found.U, found.S, found.Vh
     rules, check_finite = request.rules, request.check_finite
     largest = math.prod([format_of(A.like).largest] * power)  # inf, where ** would raise
     if rules.fixed:
         if check_finite:
-            _look(A, S, None, largest)
+            _check_values(A, S, None, largest)
         return _leading(U, S, Vh, rules.rank), None
     counts = count(S, rules, found.rest)
-    seen = _look(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
+    seen = _check_values(A, S, counts, largest) if check_finite else _largest(namespace(S), counts)
     width = seen if seen is not None else S.shape[-1] if rules.rank is None else rules.rank
     U, S, Vh = kept = _leading(U, S, Vh, width)
     if seen is not None and S.ndim == 1:
@@ -461,7 +406,7 @@ def _largest_residual(A: Matrix, kept: Kept) -> float | None:
 
 
 def _dropped(found: Triplets, width: int, counts: Array | None, parts: Parts) -> Known | None:
-    """The other triplets, where all have been found and a derivative may need them."""
+    """The dropped triplets, if all triplets are known and a derivative may need them."""
     U, S, Vh = found.U, found.S, found.Vh
     if not is_differentiated(parts):
         return None
@@ -478,7 +423,7 @@ def _leading(U: Array, S: Array, Vh: Array, width: int | None) -> Kept:
 
 
 def _masked(triplets: Kept, wanted: Array) -> Kept:
-    """The triplets that are wanted, zero the others."""
+    """The triplets that are wanted, zero in place of the others."""
     U, S, Vh = triplets
     xp = namespace(S)
     return Kept(
@@ -489,17 +434,17 @@ def _masked(triplets: Kept, wanted: Array) -> Kept:
 
 
 def _largest(xp: Namespace, counts: Array) -> int | None:
-    """The largest rank of a stack; None while it is traced."""
+    """The largest rank of a stack; None if it is traced."""
     if 0 in counts.shape:
         return 0
     return concrete_int(xp.max(counts) if counts.ndim > 0 else counts)
 
 
-def _look(A: Matrix, S: Array, counts: Array | None, largest: float) -> int | None:
-    """The largest rank in `counts`, None while it is traced, after a look at the matrices.
+def _check_values(A: Matrix, S: Array, counts: Array | None, largest: float) -> int | None:
+    """Refuse values that are not finite or exceed `largest`; return the largest rank in `counts`.
 
-    One wait for the device serves to read the rank and to refuse what is not finite or exceeds
-    `largest`: a matrix at fault is given a rank that none can have.
+    One wait for the device serves both: an invalid matrix gets the rank ``k + 1``, which no matrix
+    can have. The result is None if the rank is traced.
     """
     k = S.shape[-1]
     if 0 in S.shape:
