@@ -46,41 +46,38 @@ _ACCURACY = 1e-8
 
 @public
 def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator:
-    """Weighted sum of matrices, without forming any.
+    """Weighted sum of matrices that are not formed.
 
     Parameters
     ----------
     *terms : LowRank, SVD, Operator, array, or sparse matrix
-        Matrices of one shape, for example several LoRA adapters of one layer. Stacks broadcast. A
-        product with the sum reads a Dask array among them once.
+        Matrices of one shape, for example several LoRA adapters of one layer. Stacks broadcast.
     weights : sequence of float, optional
-        One number or array of shape (...) a term; ones if left out.
+        One number, or one array of shape (...), for each term. The default is 1 for each.
 
     Returns
     -------
     LowRank or Operator
-        If all terms are factors, a LowRank: ``B`` (..., m, R) holds their left factors, each times
-        its weight, side by side, and ``A`` (..., R, n) their right factors above each other, R
-        being the sum of the ranks. Otherwise an Operator, whose products are the weighted sums of
-        those of the terms.
+        A LowRank if all terms are factors. ``B`` (..., m, R) has their left factors side by side,
+        each multiplied by its weight. ``A`` (..., R, n) has their right factors on top of each
+        other. R is the sum of the ranks. In every other case the sum is an Operator.
 
     Raises
     ------
     TypeError
-        If there is no term, or one is not a matrix, or of another library.
+        If there are no terms, a term is not a matrix, or the terms are of different libraries.
     ValueError
-        If the shapes differ, or there is not one weight a term.
+        If the shapes differ, or the number of weights is not the number of terms.
 
     See Also
     --------
-    truncated_svd : Cuts such a sum back to a rank without ever forming it.
+    truncated_svd : Truncates a sum to a rank without forming the sum.
 
     Notes
     -----
-    Exact but for rounding ``weight * B`` (and the ``U * S`` of an SVD) to the dtype. Where terms
-    cancel, the sum is small beside its terms, and no later decomposition can tell it from their
-    rounding: its singular values are then uncertain by some ``max(m, n) * eps`` of the norms of
-    ``B`` and ``A``, multiplied.
+    The sum of factors is exact up to the rounding of ``weight * B``, and of ``U * S`` for an SVD.
+    If the terms cancel, the sum is small beside the terms. The singular values of the sum are then
+    accurate to some ``max(m, n) * eps`` times the product of the norms of ``B`` and ``A``.
 
     Examples
     --------
@@ -95,7 +92,7 @@ def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator
            [1.5, 1.5],
            [1.5, 1.5]])
 
-    Columns without their means, which a sparse matrix would lose its zeros for:
+    Subtract the mean of each column without forming the difference, which fills a sparse matrix:
 
     >>> X = np.asarray([[1.0, 0.0], [0.0, 0.0], [5.0, 0.0]])
     >>> means = eckart.LowRank(np.ones((3, 1)), np.mean(X, axis=0, keepdims=True))
@@ -122,10 +119,7 @@ def add(*terms: Any, weights: Sequence[Any] | None = None) -> LowRank | Operator
 def _agreeing(
     named: dict[str, Matrix], others: str, result: str
 ) -> tuple[list[Matrix], tuple[int, ...], Array, DType]:
-    """Matrices of one shape in the dtype that all are computed in, and what they have in common.
-
-    That is the shape, an array like what is computed, and the dtype to return.
-    """
+    """The matrices in one dtype, their shape, an array of this dtype, and the dtype to return."""
     likes = {name: A.like for name, A in named.items()}
     xp = _refusals.arrays(**likes)
     first, one = next(iter(named.items()))
@@ -171,18 +165,21 @@ def norm(A: Array | Factors | Operator, /, kind: str = "fro") -> Array:
     See Also
     --------
     add : ``norm(add(one, other, weights=[1, -1]))`` is the distance of two matrices.
-    inner : The inner product that belongs to it.
+    inner : The inner product of this norm.
 
     Notes
     -----
-    The norm of factors comes from their singular values, through the QR of the thin factors. It is
-    within a small multiple of ``max(m, n) * eps`` times the norms of the factors, multiplied. So
-    the distance of two nearly equal matrices is right to that, where ``norm(one)**2 +
-    norm(other)**2 - 2 * inner(one, other)`` would lose half the digits. The derivative is right
-    where factors are rank-deficient, and zero at a zero matrix, which has none.
+    The norm of factors is computed from their singular values, by the QR of the thin factors. It is
+    accurate to a small multiple of ``max(m, n) * eps`` times the product of the norms of the
+    factors. So is the distance of two nearly equal matrices. The formula ``norm(one)**2 +
+    norm(other)**2 - 2 * inner(one, other)`` would lose half the digits.
 
-    The squares of all other entries are added in float64 where the library has it. A linear
-    operator is multiplied by the identity of its short side, some columns at a time.
+    For every other matrix the squares of the entries are added, in float64 if the library has
+    float64. A linear operator is multiplied by the identity of its short side, some columns at a
+    time.
+
+    The derivative is correct also for rank-deficient factors. At a zero matrix the norm is not
+    differentiable, and the derivative is zero.
 
     Examples
     --------
@@ -223,10 +220,11 @@ def _differentiable(parts: Parts, size: Array) -> Array:
 
 
 def _of_normal(parts: Parts, size: Array) -> tuple[Array]:
-    """The norm of a matrix of one near one, from that before it was scaled.
+    """The norm of a matrix that was scaled to a norm near one; `size` is the norm before scaling.
 
-    Its square changes as the trace of ``adjoint(B) @ B @ A @ adjoint(A)``, which has a derivative
-    where singular values are equal or zero, but half the digits.
+    The square of the norm is the trace of ``adjoint(B) @ B @ A @ adjoint(A)``. The trace is
+    differentiable also if singular values are equal or zero, but its value has only half the
+    digits.
     """
     size = size * power_of(size[..., None])[..., 0]
     square = squared_norm(*parts) if len(parts) == 1 else inner_of_factors(parts, parts)
@@ -247,27 +245,30 @@ def inner(one: Array | Factors | Operator, other: Array | Factors | Operator, /)
     Returns
     -------
     array, shape (...)
-        ``trace(adjoint(one) @ other)``, that is the sum of ``conj(one) * other`` over the entries.
+        ``trace(adjoint(one) @ other)``: the sum of ``conj(one) * other`` over the entries.
 
     Raises
     ------
     TypeError
-        If an argument is not a matrix, or they are of two libraries.
+        If an argument is not a matrix, or the two are of different libraries.
     ValueError
         If the shapes differ.
 
     See Also
     --------
-    norm : The length that belongs to it; ``inner(one, other) / (norm(one) * norm(other))`` is the
+    norm : The norm of this inner product. ``inner(one, other) / (norm(one) * norm(other))`` is the
         cosine of the angle between two matrices.
 
     Notes
     -----
-    For factors it is ``trace(adjoint(A_1) @ adjoint(B_1) @ B_2 @ A_2)`` from the two small products
-    ``adjoint(B_1) @ B_2`` and ``A_2 @ adjoint(A_1)``, in O((m + n) * r_1 * r_2). The rounding error
-    is a small multiple of ``max(m, n) * eps`` times the norms of the four factors, multiplied. A
-    matrix of any other kind is multiplied by the factors of the other one, or, if that has none, by
-    the identity of its short side, some columns at a time.
+    For two pairs of factors the result is ``trace(adjoint(A_1) @ adjoint(B_1) @ B_2 @ A_2)``,
+    computed from the small products ``adjoint(B_1) @ B_2`` and ``A_2 @ adjoint(A_1)`` in
+    O((m + n) * r_1 * r_2). The rounding error is a small multiple of ``max(m, n) * eps`` times the
+    product of the norms of the four factors.
+
+    If one matrix is a pair of factors, the other matrix is multiplied by a factor. If neither is,
+    the entries are multiplied, some rows or columns at a time. A linear operator gives its entries
+    by products with the identity of its short side.
 
     Examples
     --------

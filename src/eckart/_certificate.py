@@ -1,4 +1,4 @@
-"""How good factors of a matrix are, measured with nothing but products with the matrix."""
+"""How well factors approximate a matrix, measured by products with the matrix."""
 
 from __future__ import annotations
 
@@ -44,35 +44,36 @@ from eckart._matrices.product import Product
 from eckart._matrices.thin import thin_svd
 
 # Columns and steps of the iteration that bounds the spectral norm of the remainder, the probability
-# that the bound is wrong, and the streams it draws from, which no decomposition uses.
+# that the bound does not hold, and the first stream of its random numbers, which no decomposition
+# uses.
 _WIDTH, _STEPS = 8, 8
 _FAILURE = 1e-10
 _STREAM = 2**20
 
 
 class Certificate(NamedTuple):
-    """What `certify` measures; a named tuple, and a pytree to JAX and PyTorch.
+    """Result of `certify`: a named tuple, and a pytree to JAX and PyTorch.
 
     Attributes
     ----------
     error : array, shape (...)
         Frobenius norm of the remainder ``A - U @ diag(S) @ Vh``.
     relative_error : array, shape (...)
-        The same over the Frobenius norm of ``A``; 0 for a zero matrix without an error.
+        ``error`` divided by the Frobenius norm of ``A``; 0 if both are zero.
     spectral_error : array, shape (...)
-        Upper bound of the spectral norm of the remainder.
+        Upper bound on the spectral norm of the remainder.
     failure_probability : float
-        Probability, over the choice of the seed, that the bound is none.
+        Probability, over the choice of the seed, that ``spectral_error`` is too small.
     residuals : array, shape (..., r)
         For each triplet the larger norm of ``A @ v - s * u`` and ``adjoint(A) @ u - s * v``.
     orthogonality : array, shape (...)
         The larger Frobenius norm of ``adjoint(U) @ U - I`` and ``Vh @ adjoint(Vh) - I``.
     excess : array, shape (...)
-        Upper bound of ``error`` minus the error of the best approximation of the same rank: as many
-        triplets as are not exactly zero.
+        Upper bound on ``error`` minus the error of the best approximation of the same rank. The
+        rank is the number of triplets that are not exactly zero.
     gap : array, shape (...)
-        Smallest singular value kept minus an estimate, from below, of the largest one dropped;
-        infinite if none is kept. Triplets that are exactly zero are not kept.
+        Smallest kept singular value minus an estimate, from below, of the largest dropped one.
+        Triplets that are exactly zero do not count as kept. Without a kept one the gap is infinite.
 
     Examples
     --------
@@ -97,55 +98,53 @@ class Certificate(NamedTuple):
 @public
 @across_devices
 def certify(A: Array | Factors | Operator, factors: Factors, /, *, seed: int = 0) -> Certificate:
-    """Measure how well factors approximate a matrix, and how well they could.
+    """Measure how well factors approximate a matrix, and how far they are from the best ones.
 
-    Nothing is taken on trust: not that the factors came from this library, not that they converged,
-    not that they belong to this matrix.
+    The measurement assumes nothing about the origin of the factors.
 
     Parameters
     ----------
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         The matrix. Real or complex, floating point.
     factors : SVD or LowRank
-        What shall approximate it, of the same shape. A LowRank is judged by its own singular
-        triplets.
+        The approximation, of the same shape. For a LowRank, the singular triplets of its product
+        are measured.
     seed : int
-        Of the test matrix that bounds the spectral error; it has nothing in common with that of a
-        decomposition of the same seed.
+        Seed of the random test matrix for the spectral error. The test matrix is independent of
+        that of a decomposition with the same seed.
 
     Returns
     -------
     Certificate
-        Arrays in the real dtype that is computed in: that of `A`, float32 for half precision.
+        Arrays in the real dtype of `A`, float32 for half precision.
 
     Raises
     ------
     TypeError
-        If an argument is of the wrong kind or of another library.
+        If an argument has the wrong type or is of another library.
     ValueError
-        If the shapes differ, or an entry is NaN or infinite. Values are not looked at while they
-        are traced.
+        If the shapes differ, or an entry is NaN or infinite. Traced values are not checked.
 
     Notes
     -----
-    The Frobenius error is that of the remainder itself, formed a few rows at a time and in float64
-    where the library has it, so that it is honest down to the rounding of the factors. For a matrix
-    known by its products that takes a product with every column of the identity of its short side.
+    The Frobenius error is that of the remainder itself, formed some rows at a time, in float64 if
+    the library has float64. So its accuracy is limited only by the rounding of the factors. A
+    linear operator is multiplied by every column of the identity of its short side.
 
-    The bound of the spectral error is the largest Ritz value of the remainder in a block Krylov
-    space, raised by what Kuczyński and Woźniakowski [1]_ prove about one random vector: with k
-    steps the estimate of the squared norm falls short by a share eps with a probability of at most
-    ``1.648 * sqrt(n) * exp(-sqrt(eps) * (2 * k - 1))``, and all columns of the block must fail. A
-    few ``eps`` of the norm of `A` are added for rounding. If one side has no more than 72 entries,
-    the remainder is decomposed instead and the probability is zero.
+    The spectral error is the largest Ritz value of the remainder in a block Krylov space, raised by
+    a factor. Kuczyński and Woźniakowski [1]_ prove for one random vector and k steps: the relative
+    error of the estimate of the squared norm exceeds eps with a probability of at most
+    ``1.648 * sqrt(n) * exp(-sqrt(eps) * (2 * k - 1))``. The bound fails only if all columns of the
+    block fail. A few ``eps`` of the norm of `A` are added for rounding. If one side has no more
+    than 72 entries, the remainder is decomposed instead, and the probability is zero.
 
-    Let ``V`` be an orthonormal basis of the row space of the factors, ``h`` the eigenvalues of
-    ``H = adjoint(A @ V) @ A @ V``, ``R`` the part of ``adjoint(A) @ A @ V`` outside of ``V``, and
-    ``t`` the spectral error, which bounds ``A`` outside of ``V``. Let ``s`` be the sines of the
-    angles between ``V`` and the leading r right singular vectors. Then the squares of the leading r
-    singular values add up to no more than ``trace(H) + sum(s**2 * (t**2 - h)) + 2 * norm(s) *
-    norm(R)`` with both ``s`` and ``h`` in the worst order, and the largest that any ``s`` can make
-    of it is taken. The squared error exceeds the best one by what that is above ``trace(H)``, and
+    For the excess, let ``V`` be an orthonormal basis of the row space of the factors, ``h`` the
+    eigenvalues of ``H = adjoint(A @ V) @ A @ V``, ``R`` the part of ``adjoint(A) @ A @ V`` outside
+    of ``V``, and ``t`` the spectral error, which bounds ``A`` outside of ``V``. Let ``s`` be the
+    sines of the angles between ``V`` and the leading r right singular vectors. Then the squares of
+    the leading r singular values add up to at most ``trace(H) + sum(s**2 * (t**2 - h)) + 2 *
+    norm(s) * norm(R)``, with ``s`` and ``h`` in the worst order. Let M be the maximum over all
+    ``s``. The squared error exceeds the best one by at most ``M - trace(H)`` plus
     ``norm(A @ V - U @ diag(S) @ Vh @ V)**2``.
 
     References
@@ -205,15 +204,15 @@ def _measured(
     B = U * S[..., None, :]
     remainder = scaled.minus(B, Vh)
     error, norm = remainder.norm(), itself.norm()
-    shift = (own / factor)[..., 0, 0]  # above one where the factors are far larger than the matrix
+    shift = (own / factor)[..., 0, 0]  # above one if the factors are far larger than the matrix
     relative = _ratio(error, norm) * shift * shift
     norm = norm / shift / shift
     rounding = 4 * format_of(U).eps * norm
     estimate, bound, failure = _spectral_norm(remainder, seed)
     spectral = rounding + xp.where(bound < error, bound, error)
 
-    # The right vectors are V @ T, with orthonormal columns in V whatever the factors are. What
-    # belongs to no triplet is zero, in the last columns.
+    # The right vectors are V @ T, with orthonormal columns in V for any factors. The last columns,
+    # which belong to no triplet, are zero.
     present = xp.any(U != 0, axis=-2) | xp.any(Vh != 0, axis=-1)
     V, T, Xh = svd(adjoint(Vh))
     count = xp.count_nonzero(present, axis=-1)
@@ -226,10 +225,11 @@ def _measured(
     wrong = _norm(AV - matmul(B, matmul(Vh, V))) + rounding
     outside = _norm(AAV - matmul(V, matmul(adjoint(V), AAV))) + 2 * rounding * _norm(AV)
     missed = wrong * wrong + _missed(AV, inside, outside, spectral, rounding)
-    # An upper bound: where nearly all of the error is missed, its root makes much of a rounding.
+    # Rounding must not make the bound too small: if nearly all of the error is avoidable, the root
+    # below amplifies rounding errors.
     missed = missed + 8 * format_of(U).eps * error * error
     missed = xp.where(missed < error * error, missed, error * error)
-    missed = xp.where(count > 0, missed, 0.0)  # without triplets, nothing is better
+    missed = xp.where(count > 0, missed, 0.0)  # at rank zero nothing is better
     twice = error + xp.sqrt(error * error - missed)
 
     unit = factor[..., 0, 0] ** 2
@@ -247,7 +247,7 @@ def _measured(
 
 
 def _arguments(A: Any, factors: Any) -> tuple[Matrix, Product]:
-    """The matrix and what approximates it, constants of one dtype."""
+    """The matrix and its approximation, both constants of one dtype."""
     matrix, known = as_matrix("A", A), Product.of("factors", factors)
     xp = _refusals.arrays(A=matrix.like, factors=known.like)
     _refusals.same_shape("A", matrix.shape, "factors", known.shape)
@@ -260,7 +260,7 @@ def _arguments(A: Any, factors: Any) -> tuple[Matrix, Product]:
 
 
 def _triplets(known: Product, factor: Array) -> tuple[Array, Array, Array]:
-    """The triplets of the factors times the square of a power of two, zero where there is none."""
+    """Triplets of the factors times `factor` squared, a power of two; absent triplets are zero."""
     if isinstance(known.given, SVD):
         U, S, Vh = known.given
         return U, S * factor[..., 0] * factor[..., 0], Vh
@@ -273,24 +273,24 @@ def _triplets(known: Product, factor: Array) -> tuple[Array, Array, Array]:
 
 
 def _ratio(error: Array, norm: Array) -> Array:
-    """``error / norm``, 0 where both are zero, infinite where the norm alone is."""
+    """``error / norm``: 0 if both are zero, infinite if only the norm is zero."""
     xp = namespace(error)
     ratio = error / xp.where(norm > 0, norm, 1.0)
     return xp.where((norm > 0) | (error == 0), ratio, math.inf)
 
 
 def _norm(A: Array) -> Array:
-    """Frobenius norm, shape (...), summed in double precision where the library has it."""
+    """Frobenius norm, shape (...), summed in double precision if the library has it."""
     return namespace(A).sqrt(squared_norm(widest(A)))
 
 
 def _column_norms(A: Array) -> Array:
-    """Norm of each column, shape (..., 1, r), summed in double precision too."""
+    """Norm of each column, shape (..., 1, r), summed in double precision if the library has it."""
     return column_norms(widest(A))
 
 
 def _spectral_norm(operator: Matrix, seed: int) -> tuple[Array, Array, float]:
-    """An estimate of the spectral norm from below, an upper bound, its failure probability."""
+    """A lower estimate of the spectral norm, an upper bound, and its failure probability."""
     n = operator.shape[-1]
     if min(operator.shape[-2:]) <= _WIDTH * (_STEPS + 1):
         norm = _largest(svdvals(operator.formed()))
@@ -306,9 +306,9 @@ def _spectral_norm(operator: Matrix, seed: int) -> tuple[Array, Array, float]:
 
 
 def _missed(AV: Array, inside: Array, outside: Array, spectral: Array, rounding: Array) -> Array:
-    """By how much r squared singular values may add up to more than those of ``A @ V``.
+    """Bound on the sum of the leading r squared singular values minus that of ``A @ V``.
 
-    These are known to `rounding`, of the columns `inside`.
+    The singular values of ``A @ V`` have an error of `rounding`. Only columns `inside` are in use.
     """
     xp = namespace(outside)
     width = AV.shape[-1]
@@ -329,9 +329,9 @@ def _missed(AV: Array, inside: Array, outside: Array, spectral: Array, rounding:
 
 
 def _orthogonality(U: Array, Vh: Array) -> Array:
-    """Frobenius norm of what is wrong with the products of either side's vectors.
+    """The larger Frobenius norm of ``adjoint(U) @ U - I`` and ``Vh @ adjoint(Vh) - I``.
 
-    Vectors that are exactly zero belong to triplets that a rule has dropped.
+    Vectors that are exactly zero belong to dropped triplets: they have no one in the identity.
     """
     xp = namespace(U)
     norms = []
@@ -348,7 +348,7 @@ def _largest(S: Array) -> Array:
 
 
 def _smallest(S: Array, present: Array) -> Array:
-    """The least value of a triplet; without one, nothing is near to being dropped."""
+    """The least singular value of a present triplet; infinite without one."""
     xp = namespace(S)
     least = xp.full((*S.shape[:-1], 1), math.inf, dtype=S.dtype, device=device(S))
     return xp.min(xp.concat([least, xp.where(present, S, math.inf)], axis=-1), axis=-1)

@@ -1,4 +1,4 @@
-"""How many directions a matrix has: numerical, stable and effective rank, and when factors pay."""
+"""Numerical, stable and effective rank of a matrix, and the rank at which factors pay."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from eckart._matrices.factors import Factors
 from eckart._matrices.operator import Operator
 from eckart._truncation import scaled_spectrum, truncated_svd
 
-# Largest residual of the leading triplet of an operator, over S[0]. What the truncation loses to a
-# larger one is little, but the squared norm over S[0]**2 is wanted to rounding. Single precision
-# holds no residual below some units of rounding.
+# Largest residual of the leading triplet of an operator, over S[0]. A truncation tolerates a larger
+# residual, but the squared norm over S[0]**2 has to be accurate to rounding. In single precision a
+# residual cannot be smaller than some units of rounding.
 _ACCURACY = 1e-6
 
 
@@ -43,8 +43,8 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     A : array, shape (..., m, n), or SVD, LowRank, Operator, or sparse matrix
         As in `singular_values`.
     rtol, atol : float or array, shape (...), optional
-        Count ``S > max(atol, rtol * S[0])``; by default ``rtol = max(m, n) * eps`` of the dtype of
-        `A` (see Notes) and ``atol = 0``.
+        Count ``S > max(atol, rtol * S[0])``. The defaults are ``rtol = max(m, n) * eps`` with the
+        ``eps`` of the dtype of `A` (see Notes) and ``atol = 0``.
 
     Returns
     -------
@@ -54,18 +54,21 @@ def matrix_rank(A: Array | Factors | Operator, /, *, rtol: Any = None, atol: Any
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors, or a tolerance not a real number.
+        If `A` is not a floating-point matrix, or a tolerance is not a real number.
     ValueError
         If `A` has a NaN or an infinity, or a tolerance is negative.
 
     Notes
     -----
-    The rule is one on every library; their own functions disagree on what `rtol` and `atol` mean.
-    In half precision, where ``max(m, n) * eps`` exceeds one for a matrix of a few hundred rows, the
-    default is ``sqrt(min(m, n)) * eps / 2``: rounding the entries of a matrix to half precision
-    moves no singular value by more, so a rounded matrix of rank r is found to have at most rank r.
+    The rule is the same on every library. The libraries' own functions disagree on the meaning of
+    `rtol` and `atol`.
 
-    While values are traced nothing can be refused: a matrix that is not finite then has full rank.
+    In half precision ``max(m, n) * eps`` exceeds one for a matrix of a few hundred rows. The
+    default is therefore ``sqrt(min(m, n)) * eps / 2``. Rounding the entries to half precision
+    changes each singular value by at most this times ``S[0]``. So a matrix of rank r has at most
+    rank r after rounding.
+
+    Traced values cannot be refused: a traced matrix that is not finite has full rank.
 
     Examples
     --------
@@ -107,7 +110,7 @@ def stable_rank(A: Array | Factors | Operator | None = None, /, *, S: Array | No
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors, or both `A` and `S` are given.
+        If `A` is not a floating-point matrix, or both `A` and `S` are given.
     ValueError
         If `A` has a NaN or an infinity, or `S` is not finite, nonnegative and descending.
 
@@ -147,7 +150,7 @@ def _stable(S: Array) -> Array:
 
 
 def _normalised(S: Array) -> Array:
-    """Singular values that a caller knows, times a power of two."""
+    """Singular values from the caller, times a power of two."""
     _refusals.spectrum(S)
     return normalised(working(S))[0]
 
@@ -174,7 +177,7 @@ def effective_rank(
     Raises
     ------
     TypeError
-        If `A` is not a floating-point array or factors, or both `A` and `S` are given.
+        If `A` is not a floating-point matrix, or both `A` and `S` are given.
     ValueError
         If `A` has a NaN or an infinity, or `S` is not finite, nonnegative and descending.
 
@@ -229,7 +232,7 @@ def break_even_rank(shape: Any, /) -> int:
     TypeError
         If a length is not an integer.
     ValueError
-        If there are fewer than two lengths, or one is negative.
+        If `shape` has fewer than two lengths, or a negative one.
 
     Examples
     --------

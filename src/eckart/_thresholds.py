@@ -1,4 +1,4 @@
-"""Ranks and thresholds from singular values that are known."""
+"""Ranks and thresholds from given singular values."""
 
 from __future__ import annotations
 
@@ -24,26 +24,28 @@ def select_rank(
     shape: Any = None,
     eps: float | None = None,
 ) -> Array:
-    """Rank to truncate at, from the singular values and one rule or several.
+    """Rank to truncate at, from the singular values and one or more rules.
 
-    The rules only lower the rank: the result is the smallest that any of them asks for.
+    Each rule can only lower the rank: the result is the smallest rank that a rule gives.
 
     Parameters
     ----------
     S : array, shape (..., k)
         Singular values, descending.
     rank : int, optional
-        At most this many, ``0 <= rank <= k``.
+        Keep at most `rank` values, ``0 <= rank <= k``.
     rtol, atol : float or array, shape (...), optional
-        Keep ``S > max(atol, rtol * S[0])``. In force when either is given, or when no rule is; the
-        one left out is then ``max(m, n) * eps`` (see Notes) or 0.
+        Keep ``S > max(atol, rtol * S[0])``. This rule applies if `rtol` or `atol` is given, or if
+        no rule is. The default of `rtol` is ``max(m, n) * eps`` (see Notes), the default of `atol`
+        is 0.
     error : float or array, shape (...), optional
-        Keep the fewest with ``sqrt(sum(S[r:]**2)) <= error * sqrt(sum(S**2))``: ``error=0.1`` keeps
-        99 % of the energy.
+        Keep the fewest values with ``sqrt(sum(S[r:]**2)) <= error * sqrt(sum(S**2))``. For example
+        ``error=0.1`` keeps 99 % of the energy.
     shape : tuple of int, optional
-        Shape of the matrix, ``(..., m, n)``, for the default `rtol`; by default ``(k, k)``.
+        Shape of the matrix, ``(..., m, n)``, for the default `rtol`. The default is ``(k, k)``.
     eps : float, optional
-        Machine epsilon of the dtype of the matrix, for the default `rtol`; by default that of `S`.
+        Machine epsilon of the dtype of the matrix, for the default `rtol`. The default is the
+        machine epsilon of the dtype of `S`.
 
     Returns
     -------
@@ -53,17 +55,17 @@ def select_rank(
     Raises
     ------
     TypeError
-        If `S` is not real floating point, `rank` not an integer, or a tolerance not a real number.
+        If `S` is not real floating point, `rank` is not an integer, or a tolerance is not a real
+        number.
     ValueError
-        If `S` is not finite, nonnegative and descending, `rank` is out of range, a tolerance
-        is negative, or `S` are not the ``min(m, n)`` values of the shape. Values are not looked at
-        while they are traced.
+        If `S` is not finite, nonnegative and descending, `rank` is out of range, a tolerance is
+        negative, or `S` does not have the ``min(m, n)`` values of `shape`. Traced values are not
+        checked.
 
     Notes
     -----
-    The default `rtol` is that of `matrix_rank`. In half precision, where ``max(m, n) * eps`` soon
-    exceeds one, it is ``sqrt(min(m, n)) * eps / 2``: rounding the entries of a matrix moves no
-    singular value by more.
+    The default `rtol` is that of `matrix_rank`. In half precision it is ``sqrt(min(m, n)) * eps /
+    2``, because ``max(m, n) * eps`` exceeds one for a matrix of a few hundred rows.
 
     Examples
     --------
@@ -107,9 +109,10 @@ def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: boo
         Rank of the approximation, ``0 <= rank <= k``. An array is one rank per matrix of a stack,
         for example from `select_rank`.
     norm : {"fro", "spectral"}
-        ``sqrt(sum(S[rank:]**2))`` or ``S[rank]``.
+        ``"fro"`` is the Frobenius norm, ``sqrt(sum(S[rank:]**2))``. ``"spectral"`` is the spectral
+        norm, ``S[rank]``.
     relative : bool
-        Divide by the same norm of the matrix; 0 for a zero matrix.
+        Whether to divide by the same norm of the matrix. The relative error of a zero matrix is 0.
 
     Returns
     -------
@@ -119,13 +122,13 @@ def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: boo
     Raises
     ------
     TypeError
-        If `S` is not real floating point or `rank` not an integer.
+        If `S` is not real floating point, or `rank` is not an integer.
     ValueError
         If `S` is not finite, nonnegative and descending, or `rank` is out of range.
 
     Notes
     -----
-    Eckart and Young [1]_ for the Frobenius norm, Mirsky [2]_ for every unitarily invariant one.
+    Eckart and Young [1]_ for the Frobenius norm, Mirsky [2]_ for every unitarily invariant norm.
 
     References
     ----------
@@ -161,10 +164,10 @@ def truncation_error(S: Array, rank: Any, /, *, norm: str = "fro", relative: boo
 
 @public
 def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
-    """Singular value below which a noisy matrix is better off without: an `atol`.
+    """Threshold on the singular values of a low-rank matrix with white noise: an `atol`.
 
-    For a low-rank matrix seen through white noise, no fixed threshold has a smaller asymptotic
-    mean squared error.
+    No other threshold that depends only on the shape and the noise has a smaller asymptotic mean
+    squared error.
 
     Parameters
     ----------
@@ -173,8 +176,8 @@ def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
     shape : tuple of int
         Shape of that matrix, ``(..., m, n)``.
     noise : float, optional
-        Standard deviation of the noise in each entry. Without it, it is estimated from the median
-        singular value, so that fewer than half of them may be signal.
+        Standard deviation of the noise in each entry. By default it is estimated from the median
+        singular value. Then fewer than half of the singular values may belong to the signal.
 
     Returns
     -------
@@ -184,9 +187,9 @@ def hard_threshold(S: Array, shape: Any, /, *, noise: Any = None) -> Array:
     Raises
     ------
     TypeError
-        If `S` is not real floating point, or `noise` not a real number.
+        If `S` is not real floating point, or `noise` is not a real number.
     ValueError
-        If `S` is not finite, nonnegative and descending, has not ``min(m, n) > 0`` values, or
+        If `S` is not finite, nonnegative and descending, does not have ``min(m, n) > 0`` values, or
         `noise` is negative.
 
     Notes
@@ -234,7 +237,7 @@ def _optimal_threshold(ratio: float) -> float:
 def _marchenko_pastur_median(ratio: float) -> float:
     """Median of the Marchenko–Pastur distribution, by bisection of its closed form.
 
-    With ``x = 1 + q**2 - 2 q cos(t)`` and ``q = sqrt(ratio)`` its distribution function is
+    With ``x = 1 + q**2 - 2 q cos(t)`` and ``q = sqrt(ratio)`` the distribution function is
     ``(t + q sin(t) - (1 - q**2) * sum_{j>=2} q**(j-2) sin(j t) / j) / pi``.
     """
     q = math.sqrt(ratio)

@@ -1,4 +1,4 @@
-"""Truncated SVD of a matrix that grows, or of two that are put together."""
+"""Truncated SVD of a matrix with rows or columns appended."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ Pair: TypeAlias = tuple[Array, Array]
 
 
 class Update(NamedTuple):
-    """What `update` returns; a named tuple, and a pytree to JAX and PyTorch.
+    """Result of `update`: a named tuple, and a pytree to JAX and PyTorch.
 
     Attributes
     ----------
     svd : SVD
-        The matrix with what was appended, truncated.
+        Truncated SVD of the matrix with the new rows or columns.
     loss : array, shape (...)
-        Frobenius norm of what this truncation dropped.
+        Frobenius norm of the part that this truncation dropped.
 
     Examples
     --------
@@ -63,85 +63,67 @@ class Update(NamedTuple):
 def update(
     factors: Factors, new: Array | Factors | Operator, /, rank: int | None = None, *, axis: int = -2
 ) -> Update:
-    """Append rows or columns to a truncated SVD, or another one to it, and truncate again.
+    """Append rows, columns or a second truncated SVD to a truncated SVD, and truncate again.
 
-    Neither the matrix nor what was dropped of it before is needed: a stream is reduced batch by
-    batch, and what many workers found, two by two.
+    The matrix itself is not needed. A stream can be reduced batch by batch, and the results of
+    many workers two at a time.
 
     Parameters
     ----------
     factors : SVD or LowRank
         Factors of a matrix or a stack, shape (..., m, n).
     new : array, or SVD, LowRank, Operator, or sparse matrix
-        What goes below it, shape (..., p, n), or to the right of it, shape (..., m, p). Stacks
-        broadcast. Operators and sparse matrices are formed.
+        New rows, shape (..., p, n), or new columns, shape (..., m, p). Stacks broadcast. Operators
+        and sparse matrices are formed.
     rank : int, optional
-        Keep this many triplets, by default as many as `factors` have; fewer where the shapes allow
-        no more, so that a stream may name the same rank from its first batch on.
+        Number of triplets to keep. The default is the rank of `factors`. If the shapes allow only
+        fewer, the result has fewer: a stream can pass the same rank from its first batch on.
     axis : {-2, -1}
-        Whether `new` are rows (-2) or columns (-1).
+        Whether `new` has rows (-2) or columns (-1).
 
     Returns
     -------
     Update
-        ``svd``, an SVD of shape (..., m + p, n) or (..., m, n + p), its signs those of
-        `truncated_svd`, in the dtype of both arguments; and ``loss`` (...), real, float32 for half
+        ``svd`` is an SVD of shape (..., m + p, n) or (..., m, n + p), in the dtype of both
+        arguments, with the signs of `truncated_svd`. ``loss`` (...) is real, and float32 for half
         precision.
 
     Raises
     ------
     TypeError
-        If `factors` are neither, an argument is not floating point or of another library, or `rank`
-        or `axis` not an integer.
+        If `factors` is not an SVD or a LowRank, an argument is not floating point or is of another
+        library, or `rank` or `axis` is not an integer.
     ValueError
         If the shapes do not fit, an entry is NaN or infinite, `rank` is negative, or a singular
-        value does not fit the dtype. Values are not looked at while they are traced.
+        value does not fit the dtype. Traced values are not checked.
 
     See Also
     --------
-    truncated_svd : Takes `add` of factors instead, whose matrices have one shape.
-    certify : Measures the error itself, where the matrix is at hand.
+    add : Adds matrices of one shape.
+    certify : Measures the error if the matrix is available.
 
     Notes
     -----
-    The way of Brand [1]_, for two of Iwen and Ong [2]_: the factors are made orthonormal by QR and
-    what remains, of the length of both ranks, is decomposed, in ``O((m + n + p) * (r + p)**2)``.
-    As QR is taken anew each time, orthonormality does not depend on the number of updates. A batch
-    of more rows than the rank is cheaper if it is truncated first, and merged.
+    The method of Brand [1]_, and of Iwen and Ong [2]_ for two SVDs: QR makes the factors
+    orthonormal, and the small core is decomposed, in ``O((m + n + p) * (r + p)**2)``. Each update
+    computes a new QR, so orthonormality does not depend on the number of updates. A batch with more
+    rows than the rank is cheaper if it is truncated first.
 
-    What is lost: let ``X`` be what is kept of ``A`` after any number of updates by rows, in any
-    order or tree of merges, that began with exact factors or with best approximations of parts of
-    ``A``, and let ``D`` be what each truncation dropped. Beside rounding,
+    Let ``X`` be the approximation of ``A`` after any updates by rows, in any order or tree of
+    merges. The updates begin with exact factors, or with best approximations of parts of ``A``. Let
+    ``D`` be the part that a truncation dropped. Up to rounding, in the Frobenius norm:
 
-    - ``norm(A - X)**2 == sum(norm(D)**2)`` in the Frobenius norm, which bounds the spectral norm:
-      squared, the ``loss`` of all updates and the errors of the parts add up, exactly;
-    - no singular value of ``X`` is above that of ``A``, and its square is short by no more than
-      that sum;
-    - no ``norm(D)`` is above the error of the best approximation, of the rank of the update, to the
-      rows of ``A`` it is about; so, with one rank for all, ``norm(A - X)`` is at most ``sqrt(k)``
-      times the best error for ``A``, if no row goes through more than k truncations.
+    - ``norm(A - X)**2 == sum(norm(D)**2)``: the squares of all ``loss``, and of the errors of the
+      parts, add up to the squared error.
+    - A singular value of ``X`` is at most that of ``A``. The difference of their squares is at most
+      this sum.
+    - With one rank for all updates, ``norm(A - X)`` is at most ``sqrt(k)`` times the best error for
+      ``A``, if no row goes through more than k truncations.
 
-    For ``E = A - X`` is orthogonal to what is kept, ``adjoint(E) @ X == 0``: it is for each part,
-    so for the parts on top of each other, and of these the next truncation keeps ``X @ P`` and
-    drops ``D = X - X @ P``, with a projection ``P``. Hence ``adjoint(A) @ A`` is ``adjoint(X) @ X``
-    plus the sum of all ``adjoint(D) @ D``. The trace of this is the first statement, and Weyl's
-    inequalities give the second, also for what is about to be truncated, whose ``norm(D)`` is then
-    bounded; in the sum of these bounds the best error of each row counts k times at most. The
-    factor is attained in the limit, by a direction that comes again and again, each time a little
-    too small to be kept.
-
-    Updates by columns are those of the adjoint. Where rows and columns alternate nothing is
-    orthogonal, and the sum of the norms, not of their squares, is a bound.
-
-    Rounding adds some ``max(m, n) * eps * S[0]`` an update, in half precision soon more than what
-    is dropped: keep the factors of a long stream in float32.
-
-    A stream begins with an ``SVD(U, S, Vh)`` of shapes (0, 0), (0,) and (0, n), and a `rank`. One
-    whose left vectors nobody needs goes on with ``SVD(eye, S, Vh)``, the identity for ``U``, of one
-    shape for ever, for which JAX compiles once; and a worker need send no more than ``S[:, None] *
-    Vh``. The same ``S``, ``Vh`` and ``loss`` come out.
-
-    On PyTorch and JAX the derivative is that of the truncation, see `truncated_svd`.
+    Updates by columns are updates of the adjoint by rows. If rows and columns alternate, the error
+    is at most ``sum(norm(D))``. Rounding adds some ``max(m, n) * eps * S[0]`` with each update, so
+    keep the factors of a long stream in float32. On PyTorch and JAX the result is differentiable
+    like that of `truncated_svd`.
 
     References
     ----------
@@ -195,7 +177,7 @@ def update(
 def _pairs(old: Matrix, new: Matrix, given: list[DType], axis: int) -> tuple[list[Pair], DType]:
     """Two factors of each matrix, of one dtype and one stack shape, and the dtype to return.
 
-    Where columns are appended, the factors are those of the adjoint.
+    If columns are appended, the factors are those of the adjoint.
     """
     if axis == -1:
         old, new = old.adjoint(), new.adjoint()
@@ -213,7 +195,7 @@ def _pairs(old: Matrix, new: Matrix, given: list[DType], axis: int) -> tuple[lis
 def _stacked_svd(pairs: list[Pair]) -> Kept:
     """Thin SVD of the matrices on top of each other, each given by two factors.
 
-    The left factor of the whole is block diagonal, and so is its QR.
+    The left factor of the stacked matrix is block diagonal, and so is its QR.
     """
     pairs = [balanced(*both) for both in pairs]
     xp = namespace(pairs[0][0])
@@ -255,7 +237,7 @@ def _stacked(pairs: list[Pair]) -> Pair:
 
 
 def _split(found: Kept, width: int) -> tuple[Kept, Kept]:
-    """The leading triplets, and the others."""
+    """The leading triplets, and the remaining ones."""
     U, S, Vh = found
     return (
         Kept(U[..., :width], S[..., :width], Vh[..., :width, :]),

@@ -1,4 +1,4 @@
-"""The two results, what a matrix given by its factors can do, and sums of them."""
+"""Matrices that are given by their factors: the results `SVD` and `LowRank`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from eckart._arrays.namespace import (
 
 
 class Factors(tuple[Array, ...]):
-    """A matrix that is known by its factors, the first of m rows, the last of n columns."""
+    """A matrix that is given by its factors: the first has m rows, the last has n columns."""
 
     __slots__ = ()
     # What each array holds of the matrix: how a mesh of devices divides them.
@@ -47,7 +47,7 @@ class Factors(tuple[Array, ...]):
 
     @property
     def device(self) -> Device:
-        """Where the factors live."""
+        """Device of the factors."""
         return device(self[0])
 
     @property
@@ -71,12 +71,12 @@ class Factors(tuple[Array, ...]):
 
     @property
     def size(self) -> int:
-        """Number of parameters stored."""
+        """Number of stored entries, of all factors together."""
         return sum(math.prod(array.shape) for array in self)
 
     @property
     def dense_size(self) -> int:
-        """Number of entries of the matrix itself."""
+        """Number of entries of the matrix."""
         return math.prod(self.shape)
 
     @property
@@ -90,19 +90,21 @@ class Factors(tuple[Array, ...]):
         raise AttributeError("factors are a matrix and have no `index`.")
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse to become an array by the back door, as a stack of the factors."""
+        """Refuse a conversion to an array, which would be a stack of the factors."""
         raise TypeError(
-            "factors are a matrix, not an array of their parts: form it with eckart.reconstruct, "
-            "or multiply by it with @."
+            "factors cannot become an array. Form their matrix with eckart.reconstruct(factors), "
+            "or multiply by the matrix with @."
         )
 
     def __add__(self, other: object) -> NoReturn:
-        """Refuse what would join tuples."""
-        raise TypeError("factors are not added with +: use eckart.add(one, other).")
+        """Refuse +, which would join the tuples."""
+        raise TypeError("factors cannot be added with +. Use eckart.add(one, other).")
 
     def __mul__(self, other: object) -> NoReturn:
-        """Refuse what would repeat a tuple."""
-        raise TypeError("factors are not scaled with *: use eckart.add(factors, weights=[number]).")
+        """Refuse *, which would repeat the tuple."""
+        raise TypeError(
+            "factors cannot be scaled with *. Use eckart.add(factors, weights=[number])."
+        )
 
     __rmul__ = __mul__
 
@@ -137,9 +139,9 @@ class _Pair(NamedTuple):
 
 
 class SVD(Factors, _Triplets):
-    """A matrix as ``U @ diag(S) @ Vh``: what `truncated_svd` returns.
+    """A matrix as ``U @ diag(S) @ Vh``: the result of `truncated_svd`.
 
-    It unpacks like a tuple, and JAX and PyTorch treat it as a pytree of its three arrays.
+    An SVD unpacks like a tuple. JAX and PyTorch treat it as a pytree of its three arrays.
 
     Attributes
     ----------
@@ -166,9 +168,9 @@ class SVD(Factors, _Triplets):
 
 
 class LowRank(Factors, _Pair):
-    """A matrix as ``B @ A``: what `factorize` returns, and what a LoRA adapter is.
+    """A matrix as ``B @ A``: the result of `factorize`, and the form of a LoRA adapter.
 
-    It unpacks like a tuple, and JAX and PyTorch treat it as a pytree of its two arrays.
+    A LowRank unpacks like a tuple. JAX and PyTorch treat it as a pytree of its two arrays.
 
     Attributes
     ----------
@@ -191,7 +193,7 @@ class LowRank(Factors, _Pair):
 
 
 def checked(name: str, factors: Any) -> Factors:
-    """`factors`, whose arrays are of one library and fit together."""
+    """`factors`, or a refusal if their arrays are of several libraries or do not fit together."""
     if not isinstance(factors, Factors):
         _refusals.refuse_factors(name, factors)
     fields = {
@@ -212,7 +214,7 @@ def checked(name: str, factors: Any) -> Factors:
 
 
 def pair(factors: Factors) -> tuple[Array, Array]:
-    """``B`` and ``A`` of either kind of factors, in the dtype they are computed in."""
+    """``B`` and ``A`` of an SVD or a LowRank, in the working dtype."""
     if isinstance(factors, SVD):
         U, S, Vh = map(working, factors)
         return U * S[..., None, :], Vh

@@ -1,4 +1,4 @@
-"""Linear operators: matrices known by their products from both sides."""
+"""Linear operators: matrices that are given by their products from both sides."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from eckart._arrays.namespace import (
 from eckart._arrays.sketch import gaussian
 from eckart._matrices.matrix import STREAM, Function, Matrix
 
-# Columns that the products of a new operator are tried on: two, as one alone might be squeezed.
+# Columns that a new operator is tried on. A function may drop an axis of length one, so not one.
 _TRIED = 2
 
 
 class Operator(Matrix):
-    """A matrix known by its products from both sides: what `operator` makes, and `add` of others.
+    """A linear operator: the result of `operator`, and of `add` if a term is not a pair of factors.
 
     Attributes
     ----------
     shape : tuple of int
         Shape of the matrix, ``(..., m, n)``.
     like : array
-        Has the library, the dtype and the device of the matrix.
+        An array with the library, the dtype and the device of the matrix.
     matmul, rmatmul : callable
-        ``matmul(X)`` is the matrix times `X`, (..., n, p), ``rmatmul(X)`` its adjoint times `X`,
-        (..., m, p).
+        ``matmul(X)`` is the matrix times `X` of shape (..., n, p). ``rmatmul(X)`` is the adjoint
+        times `X` of shape (..., m, p).
 
     Examples
     --------
@@ -85,12 +85,14 @@ class Operator(Matrix):
 
     @property
     def device(self) -> Device:
-        """Where the matrix lives."""
+        """Device of the matrix."""
         return device(self.like)
 
     def __array__(self, *_: Any, **__: Any) -> NoReturn:
-        """Refuse to become an array by the back door."""
-        raise TypeError("an operator has no entries: multiply by the identity to form its matrix.")
+        """Refuse a conversion to an array."""
+        raise TypeError(
+            "an operator cannot become an array. Multiply by the identity to form its matrix."
+        )
 
     @public
     def __matmul__(self, X: Array) -> Array:
@@ -133,39 +135,41 @@ def operator(
     *,
     like: Array,
 ) -> Operator:
-    """A matrix known by its products from both sides.
+    """A linear operator from its products with a matrix and with the adjoint of the matrix.
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the matrix or the stack, ``(..., m, n)``.
     matmul : callable
-        Takes `X` of shape (..., n, p) and returns the matrix times `X`, (..., m, p).
+        Takes `X` of shape (..., n, p) and returns the matrix times `X`, shape (..., m, p).
     rmatmul : callable
-        Takes `X` of shape (..., m, p) and returns the adjoint of the matrix, which is its conjugate
-        transpose, times `X`, (..., n, p).
+        Takes `X` of shape (..., m, p) and returns the adjoint of the matrix times `X`, shape
+        (..., n, p). The adjoint is the conjugate transpose.
     like : array
-        Any array of the library, the dtype and on the device of the matrix. Products are asked for
-        with arrays like it, of float32 in place of a half precision, and must return such.
+        Any array with the library, the dtype and the device of the matrix. `X` is an array of this
+        kind, in float32 for half precision, and both functions must return arrays of the same kind.
 
     Returns
     -------
     Operator
-        It stands for the matrix in `truncated_svd`, `factorize`, `certify`, `add` and wherever else
-        a matrix is taken.
+        A matrix for `truncated_svd`, `factorize`, `certify`, `add` and every other function of
+        matrices.
 
     Raises
     ------
     TypeError
-        If `like` is not a floating-point array, or a product not of its library or dtype.
+        If `like` is not a floating-point array, or a product has another library or dtype.
     ValueError
         If a product has another shape, or `rmatmul` is not the adjoint of `matmul`.
 
     Notes
     -----
-    Both are called once, to compare ``<Y, A X>`` with ``<A^H Y, X>`` for random `X` and `Y`: what
-    is not the adjoint of the other is found out. Values are not compared while they are traced.
-    Inside both, what PyTorch and JAX multiply keeps the precision of its dtype, whatever is set.
+    Each function is called once, to compare ``<Y, A X>`` with ``<A^H Y, X>`` for random `X` and
+    `Y`. So functions that are not adjoint to each other are refused. Traced values are not
+    compared. Inside both functions PyTorch and JAX multiply at the full precision of the dtype, for
+    all settings. An operator is not differentiable: a gradient with respect to one raises
+    TypeError.
 
     Examples
     --------
@@ -195,7 +199,7 @@ def compared(
     like: Array,
     words: _refusals.Words,
 ) -> Operator:
-    """What `operator` returns, where the caller has other words for its parameters."""
+    """The operator of two functions that were compared; `words` are the names for its messages."""
     *stack, m, n = shape
     _refusals.arrays(**{words.like: like})
 
@@ -218,14 +222,14 @@ def compared(
 
 
 def _kept(product: Array) -> Array:
-    """A copy, as the next product may be written to the same memory; arrays of JAX never change."""
+    """A copy of a product: the next product may overwrite it. Arrays of JAX never change."""
     if is_jax(product):
         return product
     return namespace(product).astype(product, product.dtype, copy=True)
 
 
 def _compare(operator: Operator, words: _refusals.Words) -> None:
-    """Refuse products that are not the adjoint of each other."""
+    """Refuse functions that are not adjoint to each other."""
     like = working(operator.like)
     *stack, m, n = operator.shape
     xp = namespace(like)
@@ -238,14 +242,14 @@ def _compare(operator: Operator, words: _refusals.Words) -> None:
     )
     AX, AY = operator.matmul(X), operator.rmatmul(Y)
     if concrete_int(xp.all(xp.isfinite(AX)) & xp.all(xp.isfinite(AY))) != 1:
-        return  # traced, or refused where the values are looked at
+        return  # traced, or not finite, which is refused later
     (AX, one), (AY, other) = ((part, normalizing_power(part)) for part in (AX, AY))
     power = xp.minimum(one, other)
     AX, AY = AX * power, AY * power
     scale = column_norms(AX) * column_norms(Y) + column_norms(AY) * column_norms(X)
     difference = namespace(X).abs(matmul(adjoint(Y), AX) - matmul(adjoint(AY), X))
     mismatch = xp.max(difference / xp.where(scale > 0, scale, 1.0))
-    # Above what rounding does to the inner products, below what random ones of large matrices are.
+    # Larger than the rounding error, smaller than the difference for unrelated large matrices.
     tolerance = format_of(like).eps ** (2 / 3)
     if concrete_int(mismatch > tolerance) == 1:
         _refusals.refuse_adjoint(words, float(mismatch), tolerance)
