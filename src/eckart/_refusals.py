@@ -1,4 +1,4 @@
-"""Every refusal: what the arguments must be, and the sentences that say so."""
+"""Every check of an argument, with the message of the error or the warning."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from eckart._arrays.namespace import (
     cast,
     concrete_int,
     dtype_name,
+    has_double,
     is_complex,
     is_dask,
     is_ordinary,
@@ -31,9 +32,17 @@ from eckart._arrays.namespace import (
     real_dtype,
 )
 
+# The call that converts an array to another dtype, and the usual name of the module, by library.
+_CONVERSIONS = {
+    **dict.fromkeys(("numpy", "cupy", "dask"), "{}.astype(np.{})"),
+    "torch": "{}.to(torch.{})",
+    "jax": "{}.astype(jnp.{})",
+}
+_MODULES = {"numpy": "np", "cupy": "cp", "dask": "da", "torch": "torch", "jax": "jnp"}
+
 
 class Words(NamedTuple):
-    """What the caller calls the parts of a linear operator."""
+    """The caller's names for the parts of a linear operator."""
 
     like: str = "like"
     matmul: str = "matmul"
@@ -47,10 +56,20 @@ def arrays(**named: Any) -> Namespace:
         if dtype_name(array.dtype) not in FORMATS:
             raise TypeError(
                 f"`{name}` must have a floating-point dtype ({', '.join(FORMATS)}), "
-                f"got {dtype_name(array.dtype)}. "
-                "Convert it first, for example with xp.astype(array, xp.float64)."
+                f"got {dtype_name(array.dtype)}. Convert it first, for example with "
+                f"{_conversion(name, array, 'float64' if has_double(array) else 'float32')}."
             )
     return xp
+
+
+def _conversion(name: str, array: Array, dtype: str) -> str:
+    """The call that converts an array to a dtype, as the users of its library write it."""
+    return _CONVERSIONS.get(library(array), "xp.astype({}, xp.{})").format(name, dtype)
+
+
+def _module(array: Array) -> str:
+    """The name that users give to the module of the library of an array."""
+    return _MODULES.get(library(array), "xp")
 
 
 def _one_library(named: dict[str, Any]) -> Namespace:
@@ -58,9 +77,11 @@ def _one_library(named: dict[str, Any]) -> Namespace:
     (first, array), *others = named.items()
     for (name, other), space in zip(others, spaces[1:], strict=True):
         if space is not spaces[0] and {library(array), library(other)} != {"numpy", "dask"}:
+            module = "np" if is_dask(array) else _module(array)
             raise TypeError(
                 f"`{first}` and `{name}` must be arrays of one library, got {library(array)} and "
-                f"{library(other)}. Convert one of them first, for example with xp.from_dlpack."
+                f"{library(other)}. "
+                f"Convert one of them first, for example with {module}.from_dlpack({name})."
             )
     return namespace(*named.values())
 
@@ -69,7 +90,7 @@ def _array(name: str, array: Any) -> Namespace:
     if isinstance(array, np.matrix | np.ma.MaskedArray):
         raise TypeError(
             f"`{name}` must be a plain array, got {_kind(array)}. "
-            "Convert it first, with np.asarray, or np.ma.filled where entries are masked."
+            "Convert it first, with np.asarray, or with np.ma.filled if entries are masked."
         )
     try:
         xp = namespace(array)
@@ -82,22 +103,22 @@ def _array(name: str, array: Any) -> Namespace:
     if not is_ordinary(array):
         raise TypeError(
             f"`{name}` must be a plain array, got {_kind(array)}. "
-            "Give it its entries first, or fill what is masked, for example with torch.where."
+            "Initialize its entries first, or replace masked ones, for example with torch.where."
         )
     if not is_strided(array):
         layout, method = (
-            ("a nested one", "to_padded_tensor")
+            ("a nested tensor", "to_padded_tensor(0.0)")
             if array.is_nested
-            else (f"one of layout {array.layout}", "to_dense")
+            else (f"a tensor of layout {array.layout}", "to_dense()")
         )
         raise TypeError(
             f"`{name}` must be a dense array, got {layout}. "
-            f"Convert it first, for example with its method {method}."
+            f"Convert it first, for example with {name}.{method}."
         )
     if not hasattr(xp, "linalg"):
         raise TypeError(
             f"`{name}` must be an array of a library with linear algebra, got {_kind(array)}. "
-            "Convert it first, for example with its method to_scipy_sparse or todense."
+            f"Convert it first, for example with {name}.todense()."
         )
     if is_dask(array):
         _known_chunks(name, array)
@@ -105,30 +126,32 @@ def _array(name: str, array: Any) -> Namespace:
 
 
 def _known_chunks(name: str, A: Any) -> None:
-    """Refuse a Dask array whose chunks are of unknown sizes."""
+    """Refuse a Dask array with chunks of unknown sizes, or of other arrays than NumPy's."""
     if any(math.isnan(length) for lengths in A.chunks for length in lengths):
         raise ValueError(
             f"`{name}` must have chunks of known sizes, got {A.chunks}. "
-            "Compute them first, with its method compute_chunk_sizes."
+            f"Compute them first, with {name}.compute_chunk_sizes()."
         )
     if not isinstance(A._meta, np.ndarray) or isinstance(A._meta, np.matrix | np.ma.MaskedArray):
         raise TypeError(
             f"`{name}` must have chunks that are plain NumPy arrays, got {_kind(A._meta)}. "
-            "Convert them first, for example with its method map_blocks."
+            f"Convert them first, with {name}.map_blocks and a function that returns plain arrays."
         )
 
 
 def one_precision(named: dict[str, Array]) -> None:
-    """Refuse factors of several dtypes, or singular values that are not real."""
+    """Refuse factors of different dtypes, or singular values that are not real."""
     (first, array), *others = named.items()
     right = others[-1][0]
     for name, other in others:
         expected = array.dtype if name == right else real_dtype(array)
         if other.dtype != expected:
+            widens = name == right and is_complex(other)
+            one = (first, array, other.dtype) if widens else (name, other, expected)
             raise TypeError(
                 f"`{name}` must have dtype {dtype_name(expected)} to go with `{first}` of "
-                f"{dtype_name(array.dtype)}, got {dtype_name(other.dtype)}. "
-                "Convert one of them first, for example with xp.astype."
+                f"{dtype_name(array.dtype)}, got {dtype_name(other.dtype)}. Convert one of them "
+                f"first, for example with {_conversion(*one[:2], dtype_name(one[2]))}."
             )
 
 
@@ -146,11 +169,11 @@ def matrix(name: str, A: Array) -> None:
 
 
 def one_matrix(name: str, A: Any) -> None:
-    """Refuse a stack where only one matrix is taken."""
+    """Refuse a stack of a kind that has no stacks."""
     if A.ndim != 2:
         raise ValueError(
-            f"`{name}` must be one matrix, shape (m, n), as it is a {_kind(A)}, "
-            f"got shape {tuple(A.shape)}."
+            f"`{name}` must be one matrix, shape (m, n), because stacks of {_kind(A)} are not "
+            f"supported, got shape {tuple(A.shape)}."
         )
 
 
@@ -246,7 +269,7 @@ def weight(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any:
 
 
 def product(words: Words, call: str, X: Array, Y: Any, shape: tuple[int, ...]) -> Array:
-    """The result of a product that a caller has given, refused where it is no such thing."""
+    """The result `Y` of the caller's product, refused if its library, shape or dtype is wrong."""
     _one_library({words.like: X, f"{call}(X)": Y})
     if tuple(Y.shape) != shape:
         raise ValueError(
@@ -257,104 +280,110 @@ def product(words: Words, call: str, X: Array, Y: Any, shape: tuple[int, ...]) -
     if Y.dtype != X.dtype:
         raise TypeError(
             f"`{call}(X)` must have the dtype of X, {dtype_name(X.dtype)}, "
-            f"got {dtype_name(Y.dtype)}. Let `{words.like}` have the dtype that it computes in."
+            f"got {dtype_name(Y.dtype)}. "
+            f"Give `{words.like}` the dtype that {call} computes in, or convert the product."
         )
     return Y
 
 
 def refuse_adjoint(words: Words, mismatch: float, tolerance: float) -> NoReturn:
-    """Say that two products do not belong to one matrix."""
+    """Refuse two products that are not adjoint to each other."""
     raise ValueError(
-        f"`{words.rmatmul}` must be the adjoint of `{words.matmul}`, so that the inner products of "
-        f"Y with {words.matmul}(X) and of {words.rmatmul}(Y) with X agree to {tolerance:.2g} of "
-        f"their vectors' norms, but for random X and Y they differ by {mismatch:.2g}. "
-        f"Let {words.rmatmul}(Y) be the conjugate transpose of the matrix times Y."
+        f"`{words.rmatmul}` must be the adjoint of `{words.matmul}`: the inner products of Y with "
+        f"{words.matmul}(X) and of {words.rmatmul}(Y) with X must agree to {tolerance:.2g}, "
+        f"relative to the norms of the vectors, but for random X and Y they differ by "
+        f"{mismatch:.2g}. "
+        f"Let {words.rmatmul}(Y) return the conjugate transpose of the matrix times Y."
     )
 
 
 def refuse_layout(name: str, batch: int, dense: int) -> NoReturn:
-    """Say that a sparse array of JAX has axes that it does not store sparsely."""
+    """Refuse a sparse array of JAX that has axes stored densely."""
     raise TypeError(
         f"`{name}` must be a BCOO with n_batch = 0 and n_dense = 0, got {batch} and {dense}. "
-        "Convert it first, with jax.experimental.sparse.bcoo_update_layout."
+        f"Convert it first, with jax.experimental.sparse.bcoo_update_layout({name}, n_batch=0, "
+        "n_dense=0)."
     )
 
 
 def refuse_hybrid(name: str, dense: int) -> NoReturn:
-    """Say that a sparse tensor of PyTorch has axes that it does not store sparsely."""
+    """Refuse a sparse tensor of PyTorch that has axes stored densely."""
     raise TypeError(
         f"`{name}` must be a sparse tensor without dense axes, got one with {dense}. "
-        "Convert it first, for example with to_dense and to_sparse."
+        f"Convert it first, for example with {name}.to_dense().to_sparse()."
     )
 
 
 def refuse_one_sided(name: str) -> NoReturn:
-    """Say that a linear operator has no product with its adjoint."""
+    """Refuse a LinearOperator of SciPy without products with its adjoint."""
     raise TypeError(
-        f"`{name}` must be a LinearOperator with products from both sides, got one without its "
-        "adjoint's. Give it rmatvec or rmatmat."
+        f"`{name}` must be a LinearOperator with products from both sides, got a LinearOperator "
+        "without its adjoint's. Give it rmatvec or rmatmat."
     )
 
 
 def refuse_derivative() -> NoReturn:
-    """Say that a matrix given by its products has no derivative."""
+    """Refuse a derivative with respect to a linear operator."""
     raise TypeError(
         "`A` must be an array, an SVD or a LowRank for a derivative with respect to it, got a "
-        "matrix that is known by its products. Detach what its products are made of, with its "
-        "method detach on PyTorch or jax.lax.stop_gradient, or give `A` as factors."
+        "linear operator, which is not differentiable. Detach the arrays in its products, with "
+        "array.detach() on PyTorch or jax.lax.stop_gradient(array), or pass `A` as factors."
     )
 
 
 def refuse_chunks(name: str, advice: str) -> NoReturn:
-    """Say that an array in chunks is not taken here."""
+    """Refuse a Dask array."""
     raise TypeError(f"`{name}` must be an array in memory, got a Dask array. {advice}")
 
 
 def refuse_whole(name: str, shape: tuple[int, ...], limit: int) -> NoReturn:
-    """Say that a matrix given by its products is too large to be formed."""
+    """Refuse a linear operator that is too large to be formed."""
     raise ValueError(
-        f"`{name}` must have at most {limit} entries where it has to be formed, as for all its "
-        f"singular values, got a matrix of shape {shape}, which is known by its products and has "
-        f"{math.prod(shape)}. Ask truncated_svd for a lower rank, or form the matrix first."
+        f"`{name}` must have at most {limit} entries, because this call forms the matrix, got a "
+        f"linear operator or a sparse matrix of shape {shape}, which has {math.prod(shape)}. "
+        "Call truncated_svd with a lower rank, or form the matrix first."
     )
 
 
 def refuse_fill(name: str, value: Any) -> NoReturn:
-    """Say that entries which a sparse array does not store are not zero."""
+    """Refuse a sparse array with a fill value."""
     raise ValueError(
         f"`{name}` must be zero wherever it stores nothing, got a fill value of {value}. "
-        "Convert it first, with todense, or add what it is filled with by eckart.add."
+        f"Convert it first, with {name}.todense(), or subtract the fill value and add it as a "
+        "LowRank of rank one with eckart.add."
     )
 
 
 def same_dtype(first: str, one: Any, other: str, two: Any) -> None:
-    """Refuse what must have one dtype and does not."""
+    """Refuse a linear operator `other` whose dtype differs from that of `first`."""
     if one != two:
         raise TypeError(
-            f"`{first}` must have the dtype of `{other}`, {dtype_name(two)}, as that is known by "
-            f"its products, got {dtype_name(one)}. Convert it first, for example with xp.astype."
+            f"`{first}` must have the dtype of `{other}`, {dtype_name(two)}, because a linear "
+            f"operator cannot be converted, got {dtype_name(one)}. "
+            f"Convert {first} to {dtype_name(two)} first."
         )
 
 
 def refuse_reading(name: str, shape: tuple[int, ...], limit: int) -> NoReturn:
-    """Say that a Dask array is too large to be read into memory for what is asked."""
+    """Refuse a Dask array that is too large to be read into memory."""
     raise ValueError(
-        f"`{name}` must have at most {limit} entries for what has to read it into memory, that is "
-        'a stack, method="exact" or "gram", a very small `error`, inner, or certify; got a Dask '
-        f'array of shape {shape}. Take one matrix at a time, by method="krylov".'
+        f"`{name}` must have at most {limit} entries, because this call reads it into memory, got "
+        f"a Dask array of shape {shape}. Stacks, a very small `error`, the methods exact and gram, "
+        'inner and certify need the array in memory. Call truncated_svd with method="krylov" for '
+        "one matrix at a time."
     )
 
 
 def refuse_short_side(shape: tuple[int, ...], limit: int) -> NoReturn:
-    """Say that a Dask array has too many singular values."""
+    """Refuse a Dask array with too many singular values."""
     raise ValueError(
-        f"`A` must have a side of at most {limit} where all singular values are needed, got a Dask "
-        f"array of shape {shape}. Ask truncated_svd for as many as you need."
+        f"`A` must have a side of at most {limit}, because this call needs all singular values, "
+        f"got a Dask array of shape {shape}. Call truncated_svd with the rank that you need."
     )
 
 
 def refuse_factors(name: str, value: object) -> NoReturn:
-    """Say what factors are."""
+    """Refuse a value that is not factors."""
     raise TypeError(
         f"`{name}` must be an SVD or a LowRank, got {_kind(value)}. "
         "Make one first, for example eckart.LowRank(B, A) or eckart.SVD(U, S, Vh)."
@@ -373,7 +402,7 @@ def integer(name: str, value: Any) -> int:
             pass
     raise TypeError(
         f"`{name}` must be an integer known before the computation starts, got {_kind(value)}. "
-        "Under a transformation mark it as static."
+        "Inside jax.jit, list it in static_argnames."
     )
 
 
@@ -394,18 +423,18 @@ def most(name: str, value: Any) -> int:
 
 
 def rank_limit(shape: tuple[int, ...]) -> str:
-    """How the limit of a rank reads for a matrix."""
+    """The limit of a rank, in words, for a matrix of this shape."""
     return f"min(m, n) = {min(shape[-2:])} for a matrix of shape {tuple(shape)}"
 
 
 def one_of(name: str, value: object, allowed: Collection[object]) -> None:
-    """Refuse a word or a number that is not in the list."""
+    """Refuse a value that is not in a list."""
     if not isinstance(value, str | int) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}.")
 
 
 def only_one(**values: Any) -> None:
-    """Refuse two arguments that stand for the same."""
+    """Refuse arguments that exclude each other."""
     if all(value is not None for value in values.values()):
         raise TypeError(f"Only one of {' and '.join(f'`{name}`' for name in values)} may be given.")
 
@@ -426,7 +455,7 @@ def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any
     stacks(name, value.shape, "A", stack)
     if np.broadcast_shapes(value.shape, stack) != tuple(stack):
         raise ValueError(
-            f"`{name}` must have one number a matrix, for a stack of shape {tuple(stack)}, "
+            f"`{name}` must have one number for each matrix of a stack of shape {tuple(stack)}, "
             f"got shape {tuple(value.shape)}."
         )
     if not _holds(xp.all(value >= 0)):
@@ -445,7 +474,7 @@ def share(name: str, value: Any) -> None:
 
 
 def accuracy(value: Any, default: float) -> float:
-    """The largest residual that a caller puts up with."""
+    """The largest residual that the caller accepts."""
     if value is None:
         return default
     if not isinstance(value, Real) or isinstance(value, bool | np.bool):
@@ -459,10 +488,10 @@ def accuracy(value: Any, default: float) -> float:
 
 
 def warn_of_residual(residual: float, accuracy: float) -> None:
-    """Say that an iteration has given up, and how far it came."""
+    """Warn that an iteration stopped before it converged, and with which residual."""
     warnings.warn(
         f"the triplets have not converged: a residual of {residual:.2g} * S[0] is left, more than "
-        f"`accuracy` = {accuracy:.2g}. Ask for a lower rank or less accuracy, or use "
+        f"`accuracy` = {accuracy:.2g}. Use a lower rank, a larger accuracy, or "
         'method="exact".',
         RuntimeWarning,
         stacklevel=_outside(),
@@ -470,36 +499,36 @@ def warn_of_residual(residual: float, accuracy: float) -> None:
 
 
 def warn_of_gap(residual: float) -> None:
-    """Say that an iteration has given up before a derivative could be exact."""
+    """Warn that an iteration stopped before it converged far enough for a derivative."""
     warnings.warn(
         f"the triplets have not converged as far as a derivative needs: a residual of "
-        f"{residual:.2g} * S[0] is left, too much beside the gap between the kept and the dropped "
-        'singular values. Truncate at a wider gap, or use method="exact".',
+        f"{residual:.2g} * S[0] is left, too large in comparison with the gap between the kept and "
+        'the dropped singular values. Truncate at a wider gap, or use method="exact".',
         RuntimeWarning,
         stacklevel=_outside(),
     )
 
 
 def _outside() -> int:
-    """How many calls above the caller the first one from outside of the package is."""
+    """The `stacklevel` of the first caller outside of the package."""
     frames = (frame for frame, _ in traceback.walk_stack(sys._getframe(1)))
     ours = itertools.takewhile(lambda frame: __package__ in frame.f_globals["__name__"], frames)
     return 1 + sum(1 for _ in ours)
 
 
 def warn_of_derivative(residual: float, tolerance: float) -> None:
-    """Say that a derivative is not as exact as it should be."""
+    """Warn that the solver of a derivative stopped before it converged."""
     warnings.warn(
         f"the derivative of the truncation has not converged: a residual of {residual:.2g} is "
         f"left, more than {tolerance:.2g}. The gap between the kept and the dropped singular "
-        'values is too small; truncate at a wider one, or use method="exact".',
+        'values is too small. Truncate at a wider gap, or use method="exact".',
         RuntimeWarning,
         stacklevel=4,
     )
 
 
 def _holds(condition: Array) -> bool:
-    """Whether a condition on values holds; a traced one has no values to refuse."""
+    """Whether a condition on values holds; True if it is traced, as there is no value to refuse."""
     return concrete_int(condition) != 0
 
 
@@ -517,14 +546,14 @@ def spectrum(S: Any) -> Namespace:
         if not _holds(xp.all(xp.isfinite(S))):
             nonfinite(S=S)
         raise ValueError(
-            "`S` must be singular values, nonnegative and descending along the last axis, "
-            "got others. Take them from singular_values(A)."
+            "`S` must be singular values, nonnegative and descending along the last axis, but "
+            "some are negative or not in order. Compute them with eckart.singular_values(A)."
         )
     return xp
 
 
 def complete(k: int, m: int, n: int) -> None:
-    """Refuse a part of the singular values where all of them are needed."""
+    """Refuse singular values that are not all those of the matrix."""
     if k != min(m, n) or k == 0:
         raise ValueError(
             f"`S` must have all min(m, n) = {min(m, n)} > 0 singular values of a matrix of shape "
@@ -544,24 +573,24 @@ def ranks(value: Any, S: Array) -> Any:
     value = xp.astype(value, xp.int32)  # PyTorch does not compare unsigned integers
     stacks("rank", value.shape, "S", S.shape[:-1])
     if not _holds(xp.all((value >= 0) & (value <= k))):
-        raise ValueError(f"every entry of `rank` must be between 0 and {of}, got others.")
+        raise ValueError(f"every entry of `rank` must be between 0 and {of}, but some are outside.")
     return value[..., None]
 
 
 def nonfinite(**named: Any) -> NoReturn:
-    """Say where a matrix or its factors are not finite, or that a decomposition failed."""
+    """Raise for NaN singular values: the matrix is not finite, or the decomposition failed."""
     broken(**named)
     names = " and ".join(f"`{name}`" for name in named)
     raise ArithmeticError(
-        f"the singular values of {names} came out as NaN although {names} is finite: "
+        f"the singular values of {names} are NaN although {names} is finite: "
         "the library's decomposition did not converge."
     )
 
 
 def broken(**named: Any) -> None:
-    """Refuse a matrix or factors with entries that are not finite, with how many and where.
+    """Refuse a matrix or factors with entries that are not finite; say how many and where.
 
-    None stands for a matrix that is known by its products, one of which is not finite.
+    None stands for a linear operator with a product that is not finite.
     """
     parts = {}
     for name, A in named.items():
@@ -578,7 +607,7 @@ def broken(**named: Any) -> None:
             raise ValueError(
                 f"`{part}` must be finite, but {number} of its {math.prod(array.shape)} entries "
                 f"are NaN or infinite, the first at index {index}. "
-                "Replace them first, for example with xp.where."
+                f"Replace them first, for example with {_module(array)}.where."
             )
     for name, A in named.items():
         if A is None:
@@ -586,15 +615,15 @@ def broken(**named: Any) -> None:
 
 
 def _nonfinite_products(name: str) -> NoReturn:
-    """Say that a matrix known by its products is not finite."""
+    """Refuse a linear operator with a product that is not finite."""
     raise ValueError(
         f"`{name}` must be finite, but a product with it has NaN or infinite entries. "
-        "Look for them in what its products are made of."
+        "Check the arrays that its products use."
     )
 
 
 def fitting(values: Array, largest: float, what: str, dtype: Any, **given: Any) -> None:
-    """Refuse values above `largest` and NaN, with one wait for the device."""
+    """Refuse NaN and values above `largest`, with one wait for the device."""
     xp = namespace(values)
     fits = values <= min(largest, FORMATS[dtype_name(values.dtype)].largest)
     if 0 not in values.shape and not _holds(xp.all(fits)):
@@ -602,16 +631,16 @@ def fitting(values: Array, largest: float, what: str, dtype: Any, **given: Any) 
 
 
 def misfit(values: Array, what: str, dtype: Any, **given: Any) -> NoReturn:
-    """Say why values of matrices are NaN, or that they do not fit the dtype."""
+    """Raise for values that are NaN or do not fit the dtype."""
     if concrete_int(namespace(values).any(values != values)):
         nonfinite(**given)
     overflow(what, dtype)
 
 
 def overflow(what: str, dtype: Any) -> NoReturn:
-    """Say that a result does not fit the dtype of its matrix."""
+    """Refuse a matrix whose result does not fit its dtype."""
     name = dtype_name(dtype)
     raise ValueError(
         f"{what} must fit the dtype of the matrix, at most {FORMATS[name].largest:.4g} in {name}, "
-        "but is larger. Convert the matrix to a wider dtype or scale it first."
+        "but is larger. Convert the matrix to a wider dtype, or scale it first."
     )

@@ -84,7 +84,7 @@ def test_linear_operators_of_scipy_are_refused_in_the_words_of_their_users():
     """They have no `like` and no `rmatmul`."""
     with pytest.raises(ValueError, match=r"`A\.rmatvec` must be the adjoint of `A\.matvec`"):
         eckart.truncated_svd(operator(rmatvec=lambda x: 3 * x), 1)
-    with pytest.raises(TypeError, match=r"`A\.matvec\(X\)` must have the dtype .* Let `A` have"):
+    with pytest.raises(TypeError, match=r"`A\.matvec\(X\)` must have the dtype .* Give `A` the"):
         eckart.truncated_svd(operator(matvec=lambda x: 2j * x), 1)
     with pytest.raises(TypeError, match="`new` must have a floating-point dtype"):
         eckart.update(eckart.truncated_svd(np.eye(3)), operator(dtype=int))

@@ -233,7 +233,7 @@ def test_what_cannot_be_an_operator_is_refused(backend):
     n = 20000
     identity = eckart.operator((n, n), lambda X: X, lambda X: X, like=array)
     with pytest.raises(
-        ValueError, match=r"`A` must have at most 134217728 entries .* has 400000000"
+        ValueError, match=r"`A` must have at most 134217728 entries, .* has 400000000"
     ):
         eckart.singular_values(identity)
     if backend.can("double"):

@@ -188,7 +188,7 @@ def operator(
     """
     _refusals.matrix_shape(shape)
     if is_dask(like):
-        _refusals.refuse_chunks("like", "Let it be an array like one of its chunks.")
+        _refusals.refuse_chunks("like", "Pass an array like one of its chunks.")
     return compared(shape, matmul, rmatmul, like, _refusals.Words())
 
 
