@@ -1,1 +1,1 @@
-"""The methods that find a truncated SVD, and what they share."""
+"""The methods that compute a truncated SVD, and their shared parts."""

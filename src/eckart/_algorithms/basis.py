@@ -23,20 +23,20 @@ from eckart._arrays.sketch import gaussian
 class Basis(NamedTuple):
     """Orthonormal columns ``P`` (..., n, K) and ``Q`` (..., m, K), the first `size` in use.
 
-    ``A @ P = Q @ L`` if both sides are kept. If one side is, ``Q`` is None and ``L`` is
+    With bases of both sides ``A @ P = Q @ L``. With a basis of one side ``Q`` is None, and ``L`` is
     ``adjoint(P) @ M @ P`` with the Gram matrix ``M``.
     """
 
     P: Array
     Q: Array | None
     L: Array
-    # What adjoint(A) @ Q, or M @ P, has outside of the span of P: only the last block has any, so
-    # that the remainder has as many columns, (..., n, b).
+    # The part of adjoint(A) @ Q, or of M @ P, outside of the span of P. Only the last block has
+    # one, so the shape is (..., n, b).
     remainder: Array
     scale: Array  # largest norm of a column of a product so far, shape (..., 1, 1)
-    lost: Array  # largest residual that is in the remainder no more, shape (..., 1)
+    lost: Array  # largest residual that is no longer in the remainder, shape (..., 1)
     size: Count
-    stream: Count  # the next one to draw from
+    stream: Count  # stream of the next random columns
 
     @property
     def width(self) -> int:
@@ -45,7 +45,7 @@ class Basis(NamedTuple):
 
 
 def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
-    """What is left of `Y` without its part in the span of `Q`, and ``C = adjoint(Q) @ Y``."""
+    """`Y` without its part in the span of `Q`, and the coefficients ``C = adjoint(Q) @ Y``."""
     if Q.shape[-1] == 0:
         return Y, matmul(adjoint(Q), Y)
     C = matmul(adjoint(Q), Y)
@@ -53,12 +53,12 @@ def project_out(Y: Array, Q: Array) -> tuple[Array, Array]:
 
 
 def next_block(Y: Array, Q: Array, scale: Array, *, eps: float, seed: int, stream: Count) -> Array:
-    """The next block of an orthonormal basis ``Q``, from products `Y` projected out of it once.
+    """The next block of an orthonormal basis `Q`, from products `Y` with one projection out of it.
 
-    Products of columns of norm one have been as large as `scale`, and are rounded to `eps`.
+    `scale` is the largest norm of a product so far. Products are rounded to `eps`.
     """
     xp = namespace(Y)
-    # Where all products so far were zero, anything else will do.
+    # If all products so far were zero, any other positive number will do.
     noise = xp.where(scale > 0, 8 * eps * scale, xp.ones_like(scale))
 
     def fresh() -> Array:
@@ -68,12 +68,12 @@ def next_block(Y: Array, Q: Array, scale: Array, *, eps: float, seed: int, strea
 
 
 def bordered(L: Array, row: Array, column: Array, count: Count) -> Array:
-    """A matrix with a block of rows, then one of columns, after the `count` that are in use."""
+    """A matrix with a block of rows and a block of columns after the first `count` of each."""
     return appended(appended(L, row, count, axis=-2), column, count, axis=-1)
 
 
 def random_block(basis: Basis, *, seed: int) -> tuple[Array, Basis]:
-    """Random columns outside of a basis, as many as a block has, of the size of a product."""
+    """A block of random columns orthogonal to a basis, with norms like those of a product."""
     xp, remainder = namespace(basis.P), basis.remainder
     fresh = gaussian(*remainder.shape[-2:], like=basis.P, seed=seed, stream=basis.stream)
     fresh = project_out(xp.broadcast_to(fresh, remainder.shape), basis.P)[0]
@@ -87,7 +87,7 @@ def largest_norm(Y: Array) -> Array:
 
 
 def norms_of_product(Y: Array, C: Array) -> Array:
-    """Norm of each column of ``Y @ C``, shape (..., p), where that has far more rows than ``C``."""
+    """Norm of each column of ``Y @ C``, shape (..., p), for `Y` with far more rows than `C`."""
     xp = namespace(C)
     G = cast(matmul(adjoint(Y), Y), C.dtype)
     squares = xp.sum(conjugate(C) * matmul(G, C), axis=-2)
@@ -96,33 +96,34 @@ def norms_of_product(Y: Array, C: Array) -> Array:
 
 
 def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array]) -> Array:
-    """Orthonormal columns, as many as `Y` has, that span it and are orthogonal to `Q`.
+    """Orthonormal columns, as many as `Y` has, that span `Y` and are orthogonal to `Q`.
 
     Parameters
     ----------
     Y : array, shape (..., m, b)
-        Columns, projected out of the span of `Q` once.
+        Columns that were projected out of the span of `Q` once.
     Q : array, shape (..., m, K)
         Orthonormal columns, ``K + b <= m``.
     noise : array, shape (..., 1, 1)
-        Norm of what rounding may have left in a column of `Y`; positive.
+        Positive bound on the norm of the rounding error in a column of `Y`.
     fresh : callable
-        Gives a test matrix of the shape of `Y`, to take the place of directions that vanished.
+        Returns a random test matrix of the shape of `Y`, to replace directions that vanished.
 
     Returns
     -------
     array, shape (..., m, b)
-        Orthonormal to a small multiple of ``eps``, whatever the rank and the scale of `Y`.
+        Orthonormal to a small multiple of ``eps``, for any rank and scale of `Y`.
 
     Notes
     -----
-    "Twice is enough" [1]_: project, orthonormalise, project, orthonormalise. The Gram matrix is the
-    way to orthonormalise, and makes a block orthonormal whose condition number is some way below
-    ``1 / sqrt(eps)``. Other blocks have random columns of the size of the noise added: they decide
-    what takes the place of a direction that vanished, and are no more than a rounding error to the
-    others. Then the condition number is below ``1 / eps``, more if the columns nearly fill the
-    space, and each turn divides it by some ``1 / sqrt(eps)``, as eigenvalues below ``eps`` times
-    the largest count as that: the idea of shifted Cholesky QR [2]_.
+    "Twice is enough" [1]_: project, orthonormalise, project, orthonormalise. The Gram matrix
+    orthonormalises a block whose condition number is some way below ``1 / sqrt(eps)``.
+
+    To every other block random columns are added, as large as the noise. They replace directions
+    that vanished. To the other directions they are a rounding error. The condition number is then
+    below ``1 / eps``, or larger if the columns nearly fill the space. Each pass divides the
+    condition number by some ``1 / sqrt(eps)``, because eigenvalues below ``eps`` times the largest
+    are raised to this value. This is the idea of shifted Cholesky QR [2]_.
 
     References
     ----------
@@ -150,7 +151,7 @@ def orthonormal(Y: Array, Q: Array, *, noise: Array, fresh: Callable[[], Array])
 
 
 def _whitened(Y: Array) -> tuple[Array, Array, Array]:
-    """Orthonormal columns by way of the Gram matrix; the extreme singular values, shape (...)."""
+    """Orthonormal columns by the Gram matrix, and the extreme singular values, shape (...)."""
     xp = namespace(Y)
     squares, V = eigh(matmul(adjoint(Y), Y))
     floor = format_of(Y).eps * squares[..., -1:]

@@ -1,7 +1,8 @@
-"""Which way to compute a truncated SVD: the cost model and the measurements behind it.
+"""Which method computes a truncated SVD: the cost model and the measurements behind it.
 
-Measured on a CPU with two cores, NumPy 2.4 and PyTorch 2.13, spectrum ``1 / sqrt(j)``: the time of
-a way over that of the full SVD. The Krylov iteration on square matrices, by rank:
+The tables have the time of a method divided by the time of the full SVD, on a CPU with two cores,
+with NumPy 2.4 and PyTorch 2.13, for the spectrum ``1 / sqrt(j)``. The Krylov iteration on square
+matrices, by rank:
 
 | float32    | n = 256, rank 8 | 16  | 512, rank 16 | 32  | 64  | 1024, rank 32 | 64  | 128 |
 | ---------- | --------------- | --- | ------------ | --- | --- | ------------- | --- | --- |
@@ -31,19 +32,19 @@ from eckart._arrays.namespace import Array, dtype_name, is_jax, is_plain, librar
 
 
 class Cost(NamedTuple):
-    """What a library's own functions make worth while."""
+    """Limits at which a method is faster than the full SVD of a library."""
 
-    # The iteration is called for up to rank ``(n - smallest) / share``: it costs some dozens of
-    # products, however small the matrix, and a basis of several times the rank.
+    # The Krylov iteration is faster up to rank ``(n - smallest) / share``. It costs some dozens of
+    # products even for a small matrix, and a basis of several times the rank.
     smallest: int
     share: int
-    # The Gram matrix is for ranks up to this part of the short side, and for so many entries.
+    # The Gram matrix is faster up to this share of the short side, from this number of entries on.
     part: float
     entries: int
 
 
-# In single and in double precision. JAX compiles every step of an iteration for every shape it
-# meets, which takes seconds the first time.
+# In single and in double precision. JAX compiles every step of an iteration for every new shape,
+# which takes seconds.
 COSTS = {
     "numpy": (Cost(224, 8, 1.0, 10_000), Cost(320, 12, 0.0, 0)),
     "torch": (Cost(448, 12, 0.25, 100_000), Cost(512, 20, 0.0, 0)),
@@ -53,10 +54,10 @@ _HIGHEST = 256  # rank up to which iterations were measured
 
 
 def choice(A: Array, rules: Rules) -> str:
-    """The fastest way that is accurate for `A`: ``"exact"``, ``"gram"`` or ``"krylov"``."""
+    """The fastest method that is accurate for `A`: ``"exact"``, ``"gram"`` or ``"krylov"``."""
     if 0 in A.shape:
         return "exact"
-    if pieces(A) > 1:  # the full SVD may take them together, the Gram matrix moves its parts about
+    if pieces(A) > 1:  # the full SVD may gather them, the Gram matrix moves them between devices
         return "exact" if stays_in_pieces(A) and not is_plain(A) else "krylov"
     if not (is_plain(A) or is_jax(A)):
         return "exact"
@@ -67,12 +68,12 @@ def choice(A: Array, rules: Rules) -> str:
     rank = k if rules.rank is None else rules.rank
     if prefers_gram(A) and m * n >= cost.entries and rank <= cost.part * k:
         return "gram"
-    # What a step costs beside its products is shared by the matrices of a stack.
+    # The matrices of a stack share the cost of a step other than its products.
     smallest = cost.smallest / math.prod(stack) ** (1 / 3)
     rank = 0 if rules.rank is None else rules.rank
     return "krylov" if rank <= min((k - smallest) / cost.share, _HIGHEST) else "exact"
 
 
 def prefers_gram(A: Array) -> bool:
-    """Whether one side is so short that the Gram matrix over it is a fast way and accurate."""
+    """Whether one side is so short that the Gram matrix over it is fast, and it is accurate."""
     return pieces(A) == 1 and max(A.shape[-2:]) >= 2 * min(A.shape[-2:]) and is_accurate(A)

@@ -1,4 +1,4 @@
-"""When an iteration has what the rules ask for."""
+"""Whether an iteration has converged to the triplets that the rules keep."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from eckart._arrays.namespace import (
 )
 from eckart._arrays.spectra import unit
 
-# Smallest relative error, in units of sqrt(eps), that is told from rounding in a sum of squares.
+# Smallest relative error, in units of sqrt(eps), that a sum of squares can resolve.
 _SMALLEST_ERROR = 32.0
 
-# Looks at an iteration before the norm of the whole matrix is computed.
+# Checks of an iteration before the norm of the whole matrix is computed.
 _PROMPT = 12
 
-# Least share of the residual that a wide gap to the dropped values leaves of what it may cost: the
-# gap may be one to values that were found late.
+# Smallest value of the residual over the gap to the dropped values. A gap may seem wider than it
+# is, as long as the iteration has not found all dropped values.
 _LEAST = 0.002
 
 
 def is_resolved(A: Array, error: Any) -> bool:
-    """Whether a sum of squares tells the remainder that `error` allows from rounding."""
+    """Whether a sum of squares can resolve the remainder that `error` allows."""
     smallest = _SMALLEST_ERROR * math.sqrt(format_of(A).eps)
     if isinstance(error, float):
         return error >= smallest
@@ -40,7 +40,7 @@ def is_resolved(A: Array, error: Any) -> bool:
 
 
 def gap(S: Array, each: Array) -> Array:
-    """How far the first `each` of the values are above the others, shape (...)."""
+    """The smallest of the first `each` values minus the largest of the others, shape (...)."""
     xp = namespace(S)
     index = xp.arange(S.shape[-1], device=device(S))
     last = xp.min(xp.where(index < each[..., None], S, S[..., :1]), axis=-1)
@@ -48,48 +48,48 @@ def gap(S: Array, each: Array) -> Array:
 
 
 class Verdict(NamedTuple):
-    """What a look at the Ritz triplets of an iteration says."""
+    """The result of a check of the Ritz triplets of an iteration."""
 
-    done: Condition  # whether the wanted triplets have converged, copies of values included
-    crowded: Condition  # whether they have, but copies of some value may be missing
-    converged: Array  # whether those of each matrix have, shape (...)
+    done: Condition  # whether all wanted triplets have converged, and no copies can be missing
+    crowded: Condition  # whether all have converged, but copies of a value may be missing
+    converged: Array  # whether the wanted triplets of each matrix have converged, shape (...)
     blurred: Condition  # whether rounding keeps a residual above the accuracy
     wanted: Count
-    residual: Array  # the largest of a wanted triplet, shape (...)
+    residual: Array  # the largest residual of a wanted triplet, shape (...)
     top: Array  # S[0], shape (...)
-    looks: Count  # at the iteration so far
-    copies: Count  # of one value that the iteration could have found
-    steps: Count  # that the first copies took
-    patient: Count  # the step before which it is not done
+    looks: Count  # number of checks so far
+    copies: Count  # number of copies of one value that the iteration can have found
+    steps: Count  # number of steps until the first time that the iteration was crowded
+    patient: Count  # the first step at which the iteration may be done
 
     @property
     def relative_residual(self) -> Array:
-        """The largest residual over ``S[0]``, of a stack the largest; shape ()."""
+        """The largest residual over ``S[0]`` of all matrices in the stack, shape ()."""
         xp = namespace(self.top)
         return xp.max(self.residual / xp.where(self.top > 0, self.top, 1.0))
 
 
 class Goal:
-    """Which triplets are wanted of an iteration, and whether it has them.
+    """Which triplets an iteration has to find, and whether it has converged to them.
 
     Parameters
     ----------
     like : array
-        Has the dtype that products are computed in.
+        An array of the dtype that products are computed in.
     rules : Rules
     power : array, shape (..., 1, 1)
-        What the matrices were multiplied by; NaN where one is not finite.
+        The power of two that each matrix was multiplied by; NaN for one that is not finite.
     accuracy : float
         Largest residual over ``S[0]``.
     strict : bool
-        Whether the residuals must be as small, also where that cannot change the error.
+        Whether the residuals have to meet `accuracy` also if this cannot change the error.
     differentiated : bool
-        Whether the residuals must also be as small beside the gap between the kept and the dropped
-        values, which is what a derivative of the truncation is off by.
+        Whether the residuals also have to meet `accuracy` relative to the gap between the kept and
+        the dropped values. Their ratio is the error of a derivative of the truncation.
     energy : callable
-        Gives the sum of the squares of all singular values.
+        Returns the sum of the squares of all singular values.
     cheap : bool
-        Whether that costs little beside an iteration.
+        Whether `energy` costs little in comparison with an iteration.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Goal:
         self._strict, self._differentiated = strict, differentiated
 
     def begun(self, width: int, count: Count) -> Verdict:
-        """What is said before the first look; the counts are of the kind of `count`."""
+        """The verdict before the first check; its counts have the type of `count`."""
         rank = self.rules.rank or 0
         zeros = namespace(self.factor).zeros_like(self.factor[..., 0])
         if isinstance(count, int):
@@ -134,10 +134,10 @@ class Goal:
         width: int,
         step: Count,
     ) -> Verdict:
-        """What is to be said of the first `size` Ritz triplets after a step, and `verdict` before.
+        """The verdict on the first `size` Ritz triplets after a step, given the previous one.
 
-        The basis grows by blocks of `width` columns. `residuals` are those of the triplets,
-        `rounding` is what they cannot fall below, None if that is negligible.
+        The basis grows by blocks of `width` columns. `residuals` are those of the triplets.
+        `rounding` is their lower bound from rounding, None if it is negligible.
         """
         xp = namespace(S)
         counts = self.counts(S)
@@ -145,13 +145,13 @@ class Goal:
         kept = xp.arange(S.shape[-1], device=device(S)) < each[..., None]
         top = S[..., 0]
         largest = xp.max(xp.where(kept, residuals, 0.0), axis=-1)
-        # The recurrence goes on to fall when rounding has long stopped the residual itself.
+        # The computed residual keeps falling after rounding has stopped the true residual.
         largest = largest + 2 * self.eps * top
         bound = self.accuracy * top
         if self._differentiated:
             space, noise = gap(S, each), self.eps * top
             narrow = xp.maximum(self.accuracy * space, 4 * noise)
-            # At a tie across the cut there is no derivative.
+            # At a tie across the cut the truncation is not differentiable.
             bound = xp.where(space > 64 * noise, xp.minimum(bound, narrow), bound)
         converged = largest <= bound
         if not (self._strict or self._differentiated):
@@ -169,7 +169,7 @@ class Goal:
             wanted = xp.astype(wanted, size.dtype)
         steps = either(crowded & (verdict.steps == 0), step, verdict.steps)
         return Verdict(
-            # Triplets that are new shall have as many steps as the first ones.
+            # New triplets get as many steps as the first ones.
             done=done & (done != crowded) & (step >= verdict.patient),
             crowded=crowded,
             converged=converged,
@@ -184,17 +184,17 @@ class Goal:
         )
 
     def _exceeded(self, S: Array, kept: Array, rounding: Array) -> Array:
-        """Whether rounding alone keeps a wanted triplet from being accurate."""
+        """Whether rounding alone keeps the residual of a wanted triplet above the accuracy."""
         xp = namespace(S)
         return xp.any(xp.where(kept, rounding, 0.0) > 0.5 * self.accuracy * S[..., :1])
 
     def counts(self, S: Array) -> Array:
-        """How many of the Ritz values `S` the rules keep; all, where the matrix is not finite."""
+        """How many of the Ritz values `S` the rules keep; all if the matrix is not finite."""
         return count(S / cast(self.factor, S.dtype), self.rules, self.rest(S))
 
     @property
     def uses_energy(self) -> bool:
-        """Whether a look at an iteration may need the energy."""
+        """Whether a check of an iteration may need the energy."""
         return self.rules.error is not None or (
             self._cheap and not (self._strict or self._differentiated)
         )
@@ -205,7 +205,7 @@ class Goal:
         return self._energy()
 
     def rest(self, S: Array) -> Array | None:
-        """Sum of the squares of all singular values but `S`, over ``S[0]**2``."""
+        """Sum of the squares of all singular values except `S`, over ``S[0]**2``."""
         if self.rules.error is None:
             return None
         xp = namespace(S)
@@ -214,16 +214,17 @@ class Goal:
         return xp.where(rest > 0, rest, 0.0)
 
     def _settled(self, S: Array, residuals: Array, each: Array, looks: Count) -> Array:
-        """Whether what the residuals leave open cannot change the error of the truncation.
+        """Whether smaller residuals cannot change the error of the truncation.
 
-        A residual moves a singular value by no more than its norm, and by no more than its square
-        over the gap to the values that are dropped.
+        A residual changes a singular value by at most its norm, and by at most its square over the
+        gap to the dropped values.
         """
         xp = namespace(S)
         index = xp.arange(S.shape[-1], device=device(S))
         kept, first = index < each[..., None], index == each[..., None]
-        # Two lower bounds of what a truncation drops: the other Ritz values, and the difference to
-        # the norm, which takes a look at the whole matrix and is lost to rounding if it is small.
+        # Two lower bounds on the squared error of a truncation: the sum over the other Ritz values,
+        # and the energy minus the sum over the kept ones. The second needs the entries of the
+        # matrix, and rounding makes it useless if it is small.
         squares = S * S
         dropped = xp.sum(xp.where(kept, 0.0, squares), axis=-1)
         late = looks >= _PROMPT
@@ -238,16 +239,16 @@ class Goal:
         return lost <= self.accuracy**1.25 * dropped
 
     def _crowded(self, S: Array, kept: Array, copies: Count, size: Count) -> Array:
-        """Whether some wanted value agrees with as many as there could be found copies of it.
+        """Whether a wanted value was found as often as the iteration can find copies of it.
 
-        Not so if they are the smallest wanted ones: more of them would be as small.
+        Copies of the smallest wanted value do not count: a missing copy would be as small.
         """
         xp = namespace(S)
         smallest = xp.min(xp.where(kept, S, S[..., :1]), axis=-1, keepdims=True)
         index = xp.arange(S.shape[-1], device=device(S))
         last = xp.take(S, xp.clip(index + (copies - 1), max=S.shape[-1] - 1), axis=-1)
         there = (index + copies <= size) & (copies < size)
-        # Found copies differ by the square of their residuals over the gap to the other values.
+        # Copies that were found differ by their squared residuals over the gap to other values.
         least = xp.maximum(S, self.accuracy * unit(S))
         margin = 8 * self.accuracy * (S + self.accuracy * unit(S) * (unit(S) / least))
         return xp.any(there & (S - last <= margin) & (last - smallest > margin))

@@ -1,4 +1,4 @@
-"""Block Golub–Kahan bidiagonalisation: bases of both sides of a matrix from products with it."""
+"""Block Golub–Kahan bidiagonalisation: bases of both sides of a matrix from its products."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from eckart._matrices import Matrix
 
 
 class TwoSided:
-    """Bases with ``A @ P = Q @ L``, always reorthogonalised in full.
+    """Bases with ``A @ P = Q @ L``, with full reorthogonalisation.
 
-    What ``L`` has above its blocks on the diagonal is computed, not assumed, so that the relation
-    holds whatever the columns of the remainder are.
+    The blocks of ``L`` above the diagonal are computed, not assumed, so the relation holds for any
+    columns of the remainder.
     """
 
     def __init__(self, operator: Matrix, seed: int) -> None:
         self.operator, self.seed = operator, seed
 
     def begun(self, width: int, *, stream: int = 0, capacity: int | None = None) -> Basis:
-        """Bases without columns, a Gaussian test matrix as the remainder.
+        """Bases without columns, with a Gaussian test matrix as the remainder.
 
-        With a `capacity` the arrays have so many columns from the start, none of them in use.
+        With a `capacity` the arrays have this number of columns from the start, all unused.
         """
         like = self.operator.like
         xp, here = namespace(like), {"dtype": like.dtype, "device": device(like)}
@@ -49,7 +49,7 @@ class TwoSided:
         )
 
     def extended(self, basis: Basis) -> Basis:
-        """The bases with a block more, for a product with the matrix and one with its adjoint."""
+        """The bases with one more block, by a product with the matrix and one with its adjoint."""
         P, Q, L, remainder, scale, lost, size, stream = basis
         assert Q is not None
         xp, eps = namespace(P), format_of(P).eps
@@ -69,8 +69,8 @@ class TwoSided:
     def ritz(self, basis: Basis) -> tuple[Array, Array, None]:
         """Ritz values, descending, and the residuals of their triplets.
 
-        ``A @ v - s * u`` is zero, and ``adjoint(A) @ u - s * v`` is what ``u`` has in the last
-        block of ``Q``, times the remainder.
+        ``A @ v - s * u`` is zero. ``adjoint(A) @ u - s * v`` is the remainder times the part of
+        ``u`` in the last block of ``Q``.
         """
         L, b = basis.L, basis.width
         xp, wide = namespace(L), widest(L)
@@ -78,8 +78,8 @@ class TwoSided:
             X, S, _ = svd_in_use(L, basis.size)
             last = before(X, basis.size, b, axis=-2)
         else:
-            # Squaring costs half the digits, which are more than single precision has, and half
-            # the time.
+            # Squaring takes half the time. It costs half the digits of double precision, which
+            # leaves as many as single precision has.
             squares, Y = (xp.flip(part, axis=-1) for part in eigh(_gram_in_use(wide, basis.size)))
             S = root(squares)
             floor = format_of(L).eps * S[..., :1]
@@ -88,9 +88,9 @@ class TwoSided:
         return S, xp.maximum(norms_of_product(basis.remainder, last), basis.lost), None
 
     def restarted(self, basis: Basis, keep: Count) -> Basis:
-        """The bases of the leading Ritz triplets alone.
+        """The bases of only the leading Ritz triplets.
 
-        Their residuals lie in the span of the remainder, so that the iteration goes on as it was.
+        Their residuals lie in the span of the remainder, so the iteration continues unchanged.
         """
         X, S, Yh = svd_in_use(basis.L, basis.size)
         xp = namespace(S)
@@ -109,9 +109,9 @@ class TwoSided:
         return matmul(Q, X), S, matmul(Yh, adjoint(P))
 
     def joined(self, basis: Basis) -> tuple[Array, Array, Array]:
-        """``P``, ``Q`` and ``R = adjoint(Q) @ A @ P`` with the remainder taken into ``P``.
+        """``P``, ``Q`` and ``R = adjoint(Q) @ A @ P``, where ``P`` includes the remainder.
 
-        Then ``adjoint(Q) @ A = R @ adjoint(P)``, and no product is left unused.
+        Then ``adjoint(Q) @ A = R @ adjoint(P)``, so every product is used.
         """
         P, Q, L, remainder, scale, _, size, stream = basis
         assert Q is not None
@@ -126,7 +126,7 @@ class TwoSided:
 
 
 def has_fixed_size(A: Matrix) -> bool:
-    """Whether bases of a matrix are best kept in arrays of a fixed size, for JAX to compile."""
+    """Whether the bases of a matrix are kept in arrays of a fixed size, which JAX can compile."""
     if A.parts or not is_jax(A.like):
         return is_jax(A.like)
     *stack, _, n = A.shape
@@ -135,10 +135,10 @@ def has_fixed_size(A: Matrix) -> bool:
 
 
 def svd_in_use(R: Array, size: Count) -> tuple[Array, Array, Array]:
-    """Thin SVD of a matrix whose rows beyond the first `size` are zero, and so is the diagonal.
+    """Thin SVD of a matrix that is zero in its rows, and on its diagonal, beyond the first `size`.
 
-    In a trace the zeros would be mixed with singular values that are zero. Numbers that are larger
-    than all singular values take their place on the diagonal, and are dropped again.
+    In a trace these zeros would be mixed with zero singular values. So they are replaced, on the
+    diagonal, by numbers above all singular values, which are dropped again.
     """
     if isinstance(size, int):
         return svd(R)
@@ -154,7 +154,7 @@ def svd_in_use(R: Array, size: Count) -> tuple[Array, Array, Array]:
 
 
 def _gram_in_use(L: Array, size: Count) -> Array:
-    """``adjoint(L) @ L``, in a trace with eigenvalues below all others where `L` is not in use."""
+    """``adjoint(L) @ L``; in a trace unused columns get eigenvalues below all others."""
     squares = matmul(adjoint(L), L)
     if isinstance(size, int):
         return squares

@@ -25,11 +25,11 @@ from eckart._matrices import Matrix
 
 
 def is_accurate(A: Array) -> bool:
-    """Whether the singular values come out as exactly as from an SVD in the dtype of `A`.
+    """Whether the singular values are as accurate as from an SVD in the dtype of `A`.
 
-    Squaring costs half the digits: an eigenvalue is off by some ``n * eps64 * S[0]**2``, a singular
-    value by at most the root, ``sqrt(n) * 1.5e-8 * S[0]``. That is below ``max(m, n) * eps32 *
-    S[0]`` for every n, and above it in float64.
+    Squaring costs half the digits. The error of an eigenvalue is some ``n * eps64 * S[0]**2``, and
+    the error of a singular value is at most the square root, ``sqrt(n) * 1.5e-8 * S[0]``. This
+    error is below ``max(m, n) * eps32 * S[0]`` for every n, and above the same bound in float64.
     """
     return bool(widest(A[..., :0, :0]).dtype != A.dtype)
 
@@ -49,22 +49,22 @@ def gram(
     strict: bool = True,
     spare: bool = False,
 ) -> Triplets | None:
-    """Singular triplets that `rules` keep; None where they are too small for this way.
+    """Singular triplets that `rules` keep; None if a kept value is too small for this method.
 
     Parameters
     ----------
     matrix : Matrix, shape (..., m, n)
     rules : Rules
     accuracy, seed, strict, spare
-        Not needed: the result is as accurate as the dtype allows.
+        Not used: the result is as accurate as the dtype allows.
 
     Notes
     -----
     Rayleigh–Ritz on the leading eigenvectors of the Gram matrix over the short side, formed in
-    float64 where the library has it. A vector to ``S[j]`` is as exact as rounding the Gram matrix
-    allows, its residual some ``eps_gram * S[0]**2 / S[j]``; so kept values must be within
-    ``4 * sqrt(eps / eps_gram)`` of the largest: 1e5 in float32, where the library has float64, 4
-    otherwise. Smaller ones are handed over, and so is an array that is traced or differentiated.
+    float64 if the library has float64. The residual of the vector to ``S[j]`` is some ``eps_gram *
+    S[0]**2 / S[j]``. So ``S[0] / S[j]`` may be at most ``4 * sqrt(eps / eps_gram)``: 1e5 in float32
+    if the library has float64, 4 otherwise. The result is None if a kept value is smaller, or if
+    the array is traced or differentiated.
     """
     A = matrix.entries()
     if not is_plain(A):
@@ -101,7 +101,7 @@ def gram(
 
 
 def _gram(A: Array) -> tuple[Array, Array]:
-    """Gram matrix of `A` times a power of two, zero where that power, the second, is NaN."""
+    """Gram matrix of `A` times a power of two, and the power; zero for a power that is NaN."""
     xp = namespace(A)
     power = normalizing_power(A)
     m, n = A.shape[-2:]

@@ -1,4 +1,4 @@
-"""The loop of a block Krylov iteration: extend, look, renew or restart, until it has converged."""
+"""The loop of a block Krylov iteration: extend, check, renew or restart, until it converges."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ from eckart._algorithms.goal import Goal, Verdict
 from eckart._arrays.control import Condition, Count, either, repeat, when
 from eckart._arrays.namespace import Array, namespace
 
-# Steps after which an iteration gives up; after so many of them its basis is made wider.
+# Steps after which an iteration stops, and steps after which the basis may become wider.
 STEPS, _SLOW = 1000, 32
-_WIDER = 4  # times at most
+_WIDER = 4  # largest factor of the width
 
-# In a trace, which sees to all columns that there may be, a look costs as much as a step.
+# Steps per check in a trace. There a check computes with all columns of the arrays, used or not,
+# and costs as much as a step.
 _EVERY = 2
 
-# How many times the wanted columns, or two blocks, a basis usually has before it is restarted.
+# Usual size of a basis before a restart, in multiples of the wanted columns or of two blocks.
 ROOM = 6
 
 
 class Sides(Protocol):
-    """What an iteration keeps: bases of both sides of a matrix, or of one."""
+    """The bases that an iteration keeps: of both sides of a matrix, or of one side."""
 
     seed: int
 
     def extended(self, basis: Basis) -> Basis:
-        """The basis with a block more."""
+        """The basis with one more block."""
 
     def ritz(self, basis: Basis) -> tuple[Array, Array, Array | None]:
-        """Ritz values, descending, their residuals, and what rounding makes of these."""
+        """Ritz values, descending, their residuals, and the lower bounds of these from rounding."""
 
     def restarted(self, basis: Basis, keep: Count) -> Basis:
-        """The basis of the leading Ritz triplets alone."""
+        """The basis of only the leading Ritz triplets."""
 
 
 class Space(NamedTuple):
-    """How many columns a block has, and a basis usually and at most; the steps that are too many.
+    """Sizes of an iteration: columns of a block, and of a basis usually and at most; most steps.
 
-    Without a usual number, it goes by what is wanted.
+    If `usual` is None, the usual size of a basis depends on the number of wanted triplets.
     """
 
     width: int
@@ -49,7 +50,7 @@ class Space(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where an iteration is."""
+    """State of an iteration."""
 
     basis: Any
     verdict: Verdict
@@ -59,10 +60,10 @@ class State(NamedTuple):
 
 
 def iterated(sides: Sides, basis: Basis, goal: Goal, space: Space) -> State:
-    """The state in which an iteration that begins with a basis ends.
+    """Iterate from a basis until the goal is reached; the final state.
 
-    Thick restarts [1]_ bound the size of the basis. In a trace its arrays have their final size
-    from the start.
+    Thick restarts [1]_ bound the size of the basis. In a trace the arrays of the basis have their
+    final size from the start.
 
     References
     ----------
@@ -87,7 +88,7 @@ def iterated(sides: Sides, basis: Basis, goal: Goal, space: Space) -> State:
         return looked(state._replace(basis=sides.extended(basis), step=step + 1))
 
     def renewed(basis: Basis, verdict: Verdict) -> Basis:
-        """The basis with random columns in its next block, to find what it missed."""
+        """The basis with random columns in its next block, to find missing copies of a value."""
         fresh, basis = random_block(basis, seed=sides.seed)
         if isinstance(basis.size, int):
             remainder = namespace(fresh).concat([basis.remainder, fresh], axis=-1)
@@ -122,7 +123,7 @@ def iterated(sides: Sides, basis: Basis, goal: Goal, space: Space) -> State:
 
 
 def _first(size: Count) -> tuple[Count, Condition, Condition]:
-    """The step of a basis, whether it is given up and whether it goes on."""
+    """The initial values of `step`, `given_up` and `going` for a basis of this size."""
     if isinstance(size, int):
         return min(size, 1), False, True
     zero = namespace(size).zeros_like(size)

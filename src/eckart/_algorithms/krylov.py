@@ -1,4 +1,4 @@
-"""Truncated SVD by randomised block Krylov iteration: products with the matrix are all it needs."""
+"""Truncated SVD by randomised block Krylov iteration, from products with the matrix."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ from eckart._arrays.sketch import gaussian
 from eckart._arrays.spectra import unit
 from eckart._matrices import Matrix, of_parts
 
-# Columns of a block. A product with a large matrix costs hardly less with fewer than sixteen
-# columns, and from sixty-four on twice as much with twice as many.
+# Columns of a block. A product with a large matrix costs about the same for up to sixteen columns.
+# From sixty-four columns on the cost is proportional to the number of columns.
 _NARROWEST, _WIDEST = 16, 128
 
-# Where the rank is not known beforehand: the one to begin as for, and the part of the space that a
-# basis may fill before the full SVD is the better way.
+# Without a given rank: the rank that sets the width of a block, and the share of the space that a
+# basis may fill, as one over an integer, before the full SVD is better.
 _UNKNOWN, _SHARE = 64, 8
 
-# A pass over the data costs as much as some fifty columns of a product. So a block has twice the
-# rank of columns, between two bounds, and if four blocks fill the space it is filled at once. The
-# last one is the rank to begin as for if no rank is known.
+# A pass over the data costs as much as some fifty columns of a product. So a block has twice as
+# many columns as the rank, between two bounds. If four blocks fill the space, the first one fills
+# it. The last number is the rank that sets the width if no rank is given.
 _LEAST, _MOST = 32, 256
 _FILLED, _UNKNOWN_OF_PASSES = 4, 32
 
-# Steps that every iteration is given: nearly all that converge do so in fewer.
+# Steps that every iteration may take. Nearly all iterations that converge take fewer.
 _PATIENT = 24
 
-# Right vectors from one side beyond those that are wanted, to make the last of these better.
+# Additional right vectors from one side, which improve the last wanted ones.
 _SPARE = 8
 
-# Entries of a matrix known by its products up to which the full SVD is taken in the end.
+# Entries of a linear operator up to which the full SVD may replace the iteration.
 _FORMED = 2**24
 
 
@@ -62,49 +62,50 @@ def krylov(
     strict: bool = True,
     spare: bool = False,
 ) -> Triplets | None:
-    """Singular triplets of `A` that `rules` keep; None where the full SVD is the better way.
+    """Singular triplets of `A` that `rules` keep; None if the full SVD is better.
 
     Parameters
     ----------
     A : Matrix, shape (..., m, n)
     rules : Rules
-        While values are traced, with a rank.
+        Rules with a rank if values are traced.
     accuracy : float
-        Largest residual of a triplet, ``norm(A @ v - s * u)`` and its mirror image, over ``S[0]``.
+        Largest residual of a triplet over ``S[0]``: ``norm(A @ v - s * u)`` and
+        ``norm(adjoint(A) @ u - s * v)``.
     seed : int
-        Of the test matrix.
+        Seed of the random test matrix.
     strict : bool
-        Whether the residuals must be as small, also where that cannot change the error.
+        Whether the residuals have to meet `accuracy` also if this cannot change the error.
     spare : bool
-        Whether there will be a derivative: it needs residuals that are small beside the gap to the
-        dropped values, and has a use for the next triplets too, as many and as good as they are.
+        Whether a derivative may follow. The derivative needs residuals that are small relative to
+        the gap to the dropped values. It also uses approximations to as many further triplets.
 
     Notes
     -----
-    Block Krylov iteration [1]_ [2]_ in the form of Golub and Kahan, every block orthogonal to all
-    before it, so that ``L = adjoint(Q) @ A @ P`` is known without another product. With these
-    deviations:
+    Block Krylov iteration [1]_ [2]_ in the form of Golub and Kahan. Every block is orthogonal to
+    all previous ones, so ``L = adjoint(Q) @ A @ P`` needs no further product. The deviations are:
 
-    1. The iteration stops when the wanted triplets have converged, which the part of
-       ``adjoint(A) @ Q`` outside of ``P`` tells for no further product, or, unless it is strict,
-       when what the residuals leave open cannot change the error of the truncation.
-    2. That part is then added to ``P``, so that the last product is used too.
-    3. Directions that vanish are replaced by random ones (`orthonormal`): an invariant subspace is
-       not the end, what lies outside of it comes in.
+    1. The iteration stops when the wanted triplets have converged. The part of ``adjoint(A) @ Q``
+       outside of ``P`` gives the residuals without a further product. If `strict` is False, the
+       iteration also stops when smaller residuals cannot change the error of the truncation.
+    2. At the end this part is added to ``P``, so that the last product is used too.
+    3. Directions that vanish are replaced by random ones (`orthonormal`). So an invariant subspace
+       does not end the iteration.
     4. A block of b columns finds b copies of a repeated singular value in exact arithmetic. If b
-       of the wanted ones agree, the iteration keeps what it has found and goes on with a random
-       block, until no further copies are found.
+       of the wanted values agree, the iteration keeps its triplets and continues with a random
+       block, until no further copies appear.
     5. The basis is restarted from its best triplets [3]_ before it has more than
-       ``6 * max(rank, 2 * b)`` columns, up to four times as many when it is slow.
-    6. On JAX the iteration is a loop within one compiled program, whose arrays have their final
-       size from the start; a basis is not made wider there when it is slow.
-    7. Of an operator, whose products often cost no more than keeping ``Q`` orthogonal, ``P`` alone
-       is kept, by the iteration on the Gram matrix (`lanczos`), with blocks half as wide. Bases of
-       both sides are made where squares are not accurate enough, for a stack, and without a rank.
+       ``6 * max(rank, 2 * b)`` columns. If the iteration is slow, the bound is up to four times
+       as large.
+    6. On JAX the iteration is a loop within one compiled program. The arrays have their final size
+       from the start, and the bound of a slow iteration does not grow.
+    7. For a linear operator only ``P`` is kept, by the iteration on the Gram matrix (`lanczos`),
+       with blocks half as wide: products often cost no more than keeping ``Q`` orthogonal. Both
+       bases are kept if squares are not accurate enough, for a stack, and without a rank.
 
-    Handed over is a basis that would have to fill the greater part of the space, an iteration that
-    has cost as much as the full SVD, of a matrix that is not too large for that, and what PyTorch
-    traces.
+    The result is None if a basis would fill the greater part of the space, if the iteration has
+    cost as much as the full SVD and the matrix is not too large for the full SVD, and for arrays
+    that PyTorch traces.
 
     References
     ----------
@@ -147,13 +148,13 @@ def krylov(
 def _goal(
     A: Matrix, rules: Rules, *, accuracy: float, seed: int, strict: bool, spare: bool
 ) -> tuple[Matrix, Goal]:
-    """The matrix times a power of two, and what an iteration is to find of it."""
+    """The matrix times a power of two, and the goal of an iteration."""
     operator, power = A.scaled()
     return operator, Goal(
         like=operator.like,
         rules=rules,
         power=power,
-        # Some way below what has to hold: the last step changes the residuals once more.
+        # Half the accuracy: the last step changes the residuals once more.
         accuracy=max(0.5 * accuracy if strict else accuracy, 4 * format_of(operator.like).eps),
         energy=operator.energy,
         cheap=operator.knows_energy,
@@ -163,12 +164,12 @@ def _goal(
 
 
 def _residual(state: State) -> float | None:
-    """The largest residual over ``S[0]`` if a known state has not converged."""
+    """The largest residual over ``S[0]``; None if the state, which is not traced, has converged."""
     return None if state.verdict.done else float(state.verdict.relative_residual)
 
 
 def _rescaled(found: Triplets, goal: Goal) -> Triplets:
-    """The triplets of the matrix itself."""
+    """The triplets of the matrix before it was scaled."""
     if found.spare is not None:
         U, S, Vh = found.spare
         found = found._replace(spare=(U, S / goal.factor, Vh))
@@ -176,7 +177,7 @@ def _rescaled(found: Triplets, goal: Goal) -> Triplets:
 
 
 def _of_fixed_size(A: Matrix, rules: Rules, space: Space, **how: Any) -> Triplets | None:
-    """The same by one program that JAX compiles, within the program that it is compiling if any."""
+    """The triplets by one program that JAX compiles, or as a part of the traced program."""
     if rules.rank is None and not is_plain(A.like):
         return None
     if not A.parts or not all(map(is_plain, A.parts)):
@@ -197,17 +198,17 @@ def _of_fixed_size(A: Matrix, rules: Rules, space: Space, **how: Any) -> Triplet
 
 
 def _program(parts: Any, rules: Rules, *, rank: int | None, space: Space, **how: Any) -> Any:
-    """The iteration as it is compiled once for every shape and rank."""
+    """The iteration that JAX compiles once for every shape and rank."""
     return _in_a_trace(of_parts(parts), rules._replace(rank=rank), space, **how)
 
 
 def _in_a_trace(
     A: Matrix, rules: Rules, space: Space, *, seed: int, spare: bool, **how: Any
 ) -> tuple[Triplets, State]:
-    """Triplets from arrays of a fixed size, and the state that the iteration ended in."""
+    """Triplets from arrays of a fixed size, and the final state of the iteration."""
     operator, goal = _goal(A, rules, seed=seed, spare=spare, **how)
     if goal.uses_energy:
-        _ = goal.energy  # within the loop it would be a value of the loop
+        _ = goal.energy  # computed before the loop, which would compute it in every step
     sides = TwoSided(operator, seed)
     capacity = space.usual or space.most
     basis = sides.begun(space.width, capacity=capacity)
@@ -218,9 +219,9 @@ def _in_a_trace(
 
 
 def _exact_if_late(A: Matrix, found: Triplets, state: State, *, spare: bool) -> Triplets:
-    """The triplets, in a trace those of the full SVD if they have not converged.
+    """The triplets, in a trace replaced by those of the full SVD if they have not converged.
 
-    Where that is out of the question, a derivative is NaN.
+    If the full SVD is not possible, they are marked as doubtful, which makes a derivative NaN.
     """
     late = ~state.verdict.done
 
@@ -245,7 +246,7 @@ def _exact_if_late(A: Matrix, found: Triplets, state: State, *, spare: bool) -> 
 
 
 def _space(A: Matrix, rules: Rules) -> Space | None:
-    """What bases of both sides take; None if that is too much."""
+    """The sizes of an iteration with bases of both sides; None if the bases would be too large."""
     rank, k = rules.rank, min(A.shape[-2:])
     width = min(_WIDEST, max(_NARROWEST, (rank or min(_UNKNOWN, k // 16)) // 2))
     usual = k // _SHARE if rank is None else min(ROOM * max(rank, 2 * width), k - width)
@@ -255,10 +256,10 @@ def _space(A: Matrix, rules: Rules) -> Space | None:
 
 
 def _patience(A: Matrix, width: int, most: int) -> float:
-    """Steps that cost as much as the full SVD.
+    """Number of steps that cost as much as the full SVD.
 
-    That takes 20 operations an entry and column, products four, slow ones, and each look at the
-    basis ten an entry of its cube.
+    The full SVD takes ``20 * m * n * min(m, n)`` operations. A step takes ``4 * m * n * width`` for
+    products, at a quarter of the speed, and ``10 * most**3`` for a check.
     """
     m, n = A.shape[-2:]
     if A.by_products and math.prod(A.shape) > _FORMED:
@@ -267,7 +268,7 @@ def _patience(A: Matrix, width: int, most: int) -> float:
 
 
 class _Squared(NamedTuple):
-    """The Gram matrix of a linear operator, by its products."""
+    """The Gram matrix of a linear operator, which is not formed."""
 
     operator: Matrix
 
@@ -284,11 +285,11 @@ class _Squared(NamedTuple):
 def _one_sided(
     operator: Matrix, goal: Goal, seed: int, space: Space
 ) -> tuple[Triplets | None, bool]:
-    """Triplets from a basis of the short side alone, and whether the full SVD is the better way.
+    """Triplets from a basis of the short side alone, and whether the full SVD is better.
 
-    There are no triplets where they would not be accurate. Rounding leaves residuals of some
-    ``eps * S[0]**2 / s``, and by their squares moves a singular value: no more than by
-    ``eps * S[0]`` while ``s`` is above ``cbrt(eps) * S[0]``.
+    The triplets are None if they would not be accurate. Rounding leaves residuals of some ``eps *
+    S[0]**2 / s``. Their squares change a singular value, but by at most ``eps * S[0]`` if ``s`` is
+    above ``cbrt(eps) * S[0]``.
     """
     m, n = operator.shape
     if m < n:
@@ -315,7 +316,7 @@ def _one_sided(
 
 
 def _residual_of_one_side(state: State, sides: OneSided, goal: Goal) -> float | None:
-    """The largest residual over ``S[0]``, or what rounding makes it, if above the accuracy."""
+    """The largest residual over ``S[0]``, from rounding too; None if it meets the accuracy."""
     residual = _residual(state)
     if residual is not None or not state.verdict.blurred:
         return residual
@@ -327,11 +328,11 @@ def _residual_of_one_side(state: State, sides: OneSided, goal: Goal) -> float | 
 def _in_few_passes(
     A: Matrix, gram: Any, rules: Rules, *, accuracy: float, seed: int, strict: bool
 ) -> Triplets | None:
-    """Triplets of a matrix whose passes cost more than products; None if squares do not tell.
+    """Triplets of a matrix in few passes over the data; None if squares cannot resolve `error`.
 
     Every step of a block Lanczos iteration is one pass, `gram.product`. The last pass multiplies
-    the matrix with the right vectors. The QR factorization of that product makes the triplets as
-    exact as the vectors are, and ``U`` orthonormal.
+    the matrix with the right vectors. The QR factorization of this product makes the triplets as
+    accurate as the right vectors, and ``U`` orthonormal.
     """
     like, wide = (np.empty(0, dtype=dtype) for dtype in (gram.dtype, gram.wide))
     if rules.error is not None and not is_resolved(wide, rules.error):
@@ -368,7 +369,7 @@ def _in_few_passes(
 
 
 def _first_block(n: int, rules: Rules, *, like: Array, seed: int) -> Array:
-    """The columns to begin with: random, or the identity where they would soon fill the space."""
+    """The first block: random columns, or the identity if a few blocks would fill the space."""
     rank = _UNKNOWN_OF_PASSES if rules.rank is None else rules.rank
     width = min(_MOST, max(_LEAST, 2 * rank), n)
     if n <= _FILLED * width:
@@ -377,13 +378,13 @@ def _first_block(n: int, rules: Rules, *, like: Array, seed: int) -> Array:
 
 
 def _not_finite(A: Matrix, rank: int) -> Triplets:
-    """What stands for the triplets of a matrix with a NaN or an infinity."""
+    """NaN singular values and zero vectors, for a matrix with a NaN or an infinity."""
     U, Vh = (np.zeros(shape, dtype=A.dtype) for shape in ((A.shape[0], rank), (rank, A.shape[1])))
     return Triplets(U, np.full(rank, np.nan, dtype=U.real.dtype), Vh)
 
 
 def _triplets(U: Array, S: Array, Vh: Array, goal: Goal, *, spare: bool) -> Triplets:
-    """Those of the triplets that the goal keeps."""
+    """The triplets that the goal keeps, and spare ones."""
     counted = None if goal.rules.fixed else concrete_int(namespace(S).max(goal.counts(S)))
     rank = goal.rules.rank if counted is None else counted
     rank = S.shape[-1] if rank is None else rank

@@ -1,4 +1,4 @@
-"""Block Lanczos iteration on the Gram matrix: a basis of the short side is all it keeps.
+"""Block Lanczos iteration on the Gram matrix, which keeps only a basis of the short side.
 
 A product with ``adjoint(A) @ A`` takes one pass over the data.
 """
@@ -27,7 +27,7 @@ class Gram(Protocol):
 
     @property
     def eps(self) -> float:
-        """The precision that a product is rounded to."""
+        """Machine epsilon of the products."""
 
     def product(self, X: Array) -> Array:
         """``adjoint(A) @ A @ X``, in the dtype of `X`."""
@@ -36,11 +36,11 @@ class Gram(Protocol):
 class OneSided:
     """A basis ``P`` with ``L = adjoint(P) @ M @ P`` for the Gram matrix ``M``.
 
-    The iteration of Golub and Underwood [1]_, always reorthogonalised in full. What ``L`` has
+    The iteration of Golub and Underwood [1]_ with full reorthogonalisation. The part of ``L``
     outside of its blocks is computed, not assumed.
 
-    Directions whose values are below ``sqrt(eps) * S[0]`` are arbitrary: their residuals are no
-    larger.
+    Vectors of values below ``sqrt(eps) * S[0]`` are arbitrary. Their residuals are no larger than
+    this.
 
     References
     ----------
@@ -59,7 +59,7 @@ class OneSided:
         return Basis(P, None, 0.5 * (L + adjoint(L)), remainder, scale, lost, P.shape[-1], 1)
 
     def extended(self, basis: Basis) -> Basis:
-        """The basis with a block more, for a product."""
+        """The basis with one more block, by one product."""
         P, Q, L, _, scale, lost, size, stream = basis
         P_next = self._next(basis)
         W = self.gram.product(P_next)
@@ -71,7 +71,7 @@ class OneSided:
         return Basis(P, Q, L, remainder, scale, lost, P.shape[-1], stream + 1)
 
     def ritz(self, basis: Basis) -> tuple[Array, Array, Array]:
-        """Ritz values, descending, the residuals of their vectors, and what rounding makes them."""
+        """Ritz values, descending, residuals, and the lower bounds of these from rounding."""
         S, Y = self._eigenpairs(basis)
         xp, eps = namespace(S), self.gram.eps
         values = xp.maximum(S, math.sqrt(eps) * unit(S))
@@ -79,7 +79,7 @@ class OneSided:
         return S, xp.maximum(residuals, basis.lost), 0.5 * eps * S[:1] * S[:1] / values
 
     def restarted(self, basis: Basis, keep: Count) -> Basis:
-        """The basis of the leading Ritz vectors alone: their residuals lie in the remainder."""
+        """The basis of only the leading Ritz vectors, whose residuals lie in the remainder."""
         S, Y = self._eigenpairs(basis)
         S = leading(S, keep, axis=-1)
         eye = namespace(S).eye(S.shape[-1], dtype=Y.dtype, device=device(S))
@@ -87,11 +87,10 @@ class OneSided:
         return basis._replace(P=P, L=(S * S)[:, None] * eye, size=P.shape[-1])
 
     def completed(self, basis: Basis, width: int) -> Array:
-        """Right vectors, a power step further than the Ritz vectors if their values are clear.
+        """Right vectors: Ritz vectors after one more power step, if their values are not rounding.
 
         With an orthonormal basis ``Q`` of ``A @ P``, they are the leading left singular vectors of
-        ``adjoint(A) @ Q``, those of the Nyström approximation [1]_, so that the last products are
-        not left unused.
+        ``adjoint(A) @ Q``, as in the Nyström approximation [1]_. So the last products are used too.
 
         References
         ----------
@@ -113,12 +112,12 @@ class OneSided:
         return qr(xp.concat([V, matmul(P, Y[:, clear:width])], axis=-1))[0]
 
     def _eigenpairs(self, basis: Basis) -> tuple[Array, Array]:
-        """Ritz values of the matrix, descending, and their vectors as combinations of ``P``."""
+        """Ritz values of the matrix, descending, and the coefficients of their vectors in ``P``."""
         squares, Y = (namespace(basis.L).flip(part, axis=-1) for part in eigh(basis.L))
         return root(squares), Y
 
     def _next(self, basis: Basis) -> Array:
-        """The next block of ``P``, with no more columns than there is room for."""
+        """The next block of ``P``, with at most as many columns as the space has left."""
         P, remainder = basis.P, basis.remainder
         room = min(P.shape[0] - P.shape[-1], basis.width)
         return next_block(

@@ -1,4 +1,4 @@
-"""The rules that choose a rank: what a caller asks for, and what counts as zero."""
+"""The rules that choose a rank."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from eckart._arrays.linalg import exponent_range
 from eckart._arrays.namespace import Array, Namespace, cast, format_of, namespace
 from eckart._arrays.spectra import normalised
 
-# Machine epsilon of the half-precision dtypes, float16 and bfloat16, and no other.
+# The machine epsilon of float16, the smaller one of the two half-precision dtypes.
 _HALF = 2.0**-10
 
 
 class Rules(NamedTuple):
-    """What a caller asks for; the smallest rank that any of it asks for is the result."""
+    """The rules of a caller; the result is the smallest rank that a rule gives."""
 
     rank: int | None = None
     rtol: Any = None
@@ -25,7 +25,7 @@ class Rules(NamedTuple):
 
     @property
     def judge_zero(self) -> bool:
-        """Whether the rule for zero is in force: asked for, or nothing else is."""
+        """Whether `rtol` and `atol` apply: one is given, or no other rule is."""
         return (
             self.rtol is not None
             or self.atol is not None
@@ -34,15 +34,15 @@ class Rules(NamedTuple):
 
     @property
     def fixed(self) -> bool:
-        """Whether the rank is known before the singular values are."""
+        """Whether the rank does not depend on the singular values."""
         return not self.judge_zero and self.error is None
 
 
 def checked(rules: Rules, like: Array, shape: tuple[int, ...], of: str) -> Rules:
-    """`rules` for matrices of `shape` in the dtype of `like`, every value validated.
+    """Validated `rules` for matrices of `shape` in the dtype of `like`.
 
-    Where the rule for zero is in force, `rtol` is given its default. `of` is how the number of
-    singular values reads.
+    If the rule for zero applies and `rtol` is None, `rtol` gets its default. `of` is the number of
+    singular values, in words.
     """
     rank, *tolerances = rules
     valid = Rules(
@@ -60,15 +60,15 @@ def checked(rules: Rules, like: Array, shape: tuple[int, ...], of: str) -> Rules
 
 
 def default_rtol(eps: float, m: int, n: int) -> float:
-    """What rounding to `eps` makes of a zero; rounding of the entries alone in half precision."""
+    """Bound on the rounding error of a zero; in half precision only rounding of the entries."""
     return math.sqrt(min(m, n)) * eps / 2 if eps >= _HALF else max(m, n) * eps
 
 
 def count(S: Array, rules: Rules, rest: Array | None = None) -> Array:
     """The rank that `rules` give; integers of shape (...).
 
-    Where `S` are not all singular values, the squares of the others add up to ``rest * S[0]**2``.
-    A NaN is never taken for zero, so that what is not finite stays visible.
+    If `S` does not have all singular values, the squares of the remaining ones add up to ``rest *
+    S[0]**2``. A NaN does not count as zero, so a matrix that is not finite stays visible.
     """
     xp = namespace(S)
     if S.shape[-1] == 0:
@@ -92,23 +92,23 @@ def _count_for_error(xp: Namespace, S: Array, error: Any, rest: Array | None) ->
         rest = cast(rest, ratios.dtype)[..., None] * ratios[..., :1] ** 2
     tails = _norms_of_tails(xp, ratios, rest)
     share = _share(error, ratios)
-    # What is below the range beside S[0] is dropped as zero is, but for an error of zero.
+    # A value that vanishes beside S[0] is dropped like zero, unless the allowed error is zero.
     vanishing = ~((share == 0) & (S > 0))
     dropped = (tails <= share * tails[..., :1]) & vanishing
     return S.shape[-1] - xp.count_nonzero(dropped, axis=-1)
 
 
 def _norms_of_tails(xp: Namespace, ratios: Array, rest: Array | None) -> Array:
-    """The norm of each value and all after it, `rest` being the sum of squares of still others.
+    """The norm of each value and all after it, where `rest` is the sum of squares of further ones.
 
-    The squares of small ones would vanish: they are summed by themselves, in units of their own.
+    The squares of small values would underflow. They are summed separately, in a unit of their own.
     """
     exponent = exponent_range(ratios)
     small, step = ratios < 2.0 ** -(exponent * 3 // 8), 2.0 ** (exponent * 3 // 4)
     large, tiny = xp.where(small, 0.0, ratios), xp.where(small, ratios * step, 0.0)
     squares, tiny_squares = (
         xp.flip(xp.cumulative_sum(xp.flip(part * part, axis=-1), axis=-1), axis=-1)
-        for part in (large, tiny)  # the smallest first, to lose none
+        for part in (large, tiny)  # the smallest first, so that rounding drops none of them
     )
     if rest is not None:
         squares = squares + rest
@@ -117,7 +117,7 @@ def _norms_of_tails(xp: Namespace, ratios: Array, rest: Array | None) -> Array:
 
 
 def _share(tolerance: Any, S: Array) -> Any:
-    """A relative tolerance; one above 1 drops no more than 1 does, and could overflow."""
+    """A relative tolerance, at most 1: a larger one drops the same values and could overflow."""
     if isinstance(tolerance, float):
         return min(tolerance, 1.0)
     return namespace(S).clip(_column(tolerance, S), max=1.0)

@@ -1,4 +1,4 @@
-"""What every way to compute a truncated SVD gives, and the signs it is given."""
+"""The result of every method that computes a truncated SVD, and its signs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class Triplets(NamedTuple):
     U: Array
     S: Array
     Vh: Array
-    # Sum of the squares of all other singular values over S[0]**2; None where there are no others
-    # or no rule needs it.
+    # Sum of the squares of the remaining singular values over S[0]**2; None if no values remain or
+    # no rule needs the sum.
     rest: Array | None = None
-    # Approximations to the next few, where they were asked for.
+    # Approximations to some of the next triplets; None if no derivative needs them.
     spare: tuple[Array, Array, Array] | None = None
-    # Largest residual of a triplet over S[0], where it is above the accuracy asked for.
+    # Largest residual of a triplet over S[0]; None if it is at most the requested accuracy.
     residual: float | None = None
-    # Whether the triplets are too inexact for a derivative, shape (...); None where they are not.
+    # Whether the triplets are not accurate enough for a derivative, shape (...); None if they are.
     doubtful: Array | None = None
 
 
 def oriented(U: Array, S: Array, Vh: Array) -> tuple[Array, Array, Array]:
-    """The same triplets, the entry of largest modulus in each column of ``U`` real and positive."""
+    """The triplets with the entry of largest modulus in each column of `U` real and positive."""
     if 0 in U.shape:
         return U, S, Vh
     pivot = pivots(U)
