@@ -24,6 +24,8 @@ from eckart._arrays.namespace import (
     concrete_int,
     device,
     format_of,
+    has_values,
+    is_torch,
     namespace,
     real_dtype,
     working,
@@ -344,17 +346,26 @@ def _decomposed(A: Matrix, request: Request) -> Triplets:
     if method == "auto":
         method = A.preferred or choice(A.entries(), rules)
     if method in METHODS and not A.has_factors and 0 not in A.shape:
-        found = METHODS[method].triplets(
-            A,
-            rules,
-            accuracy=request.accuracy,
-            strict=request.strict,
-            seed=request.seed,
-            spare=request.differentiated,
-        )
+        found = _found(A, request, method)
         if found is not None:
             return found
     return Triplets(*A.svd(rules.rank or 0))
+
+
+def _found(A: Matrix, request: Request, method: str) -> Triplets | None:
+    """What a method finds; PyTorch traces the method as one operator."""
+    rules, triplets = request.rules, METHODS[method].triplets
+    how: dict[str, Any] = {
+        "accuracy": request.accuracy,
+        "strict": request.strict,
+        "seed": request.seed,
+        "spare": request.differentiated,
+    }
+    if A.parts and rules.rank is not None and is_torch(A.like) and not has_values(A.like):
+        from eckart._algorithms import _torch
+
+        return _torch.traced(method, triplets, A.parts[0], rules, **how)
+    return triplets(A, rules, **how)
 
 
 def _warn_if_inexact(A: Matrix, found: Triplets, kept: Kept, request: Request) -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.precision
 SHAPE = (120, 90)
 
 
-@pytest.mark.parametrize("way", ways("jit", "vmap"))
+@pytest.mark.parametrize("way", ways("jit", "vmap", "compile"))
 def test_traced_iteration_keeps_the_promise_of_the_eager_one(backend, dtype, way):
     """On every hard spectrum, whether it converges in a few steps, in many or not at all."""
     names = [*zoo.HARD_SPECTRA]

@@ -28,7 +28,7 @@ from typing import NamedTuple
 from eckart._algorithms.gram import is_accurate
 from eckart._algorithms.rules import Rules
 from eckart._arrays.linalg import stays_in_pieces
-from eckart._arrays.namespace import Array, dtype_name, is_jax, is_plain, library, pieces
+from eckart._arrays.namespace import Array, dtype_name, is_plain, library, pieces
 
 
 class Cost(NamedTuple):
@@ -59,8 +59,6 @@ def choice(A: Array, rules: Rules) -> str:
         return "exact"
     if pieces(A) > 1:  # the full SVD may gather them, the Gram matrix moves them between devices
         return "exact" if stays_in_pieces(A) and not is_plain(A) else "krylov"
-    if not (is_plain(A) or is_jax(A)):
-        return "exact"
     *stack, m, n = A.shape
     k = min(m, n)
     single, double = COSTS.get(library(A), COSTS["torch"])

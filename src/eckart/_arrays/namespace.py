@@ -284,7 +284,12 @@ def is_plain(array: Array) -> bool:
         return all(kind.__name__ != "Tracer" for kind in type(array).__mro__)
     if not array_api_compat.is_torch_array(array):
         return True
-    if is_compiled(array) or has_derivative(array):
+    return not has_derivative(array) and has_values(array)
+
+
+def has_values(array: Array) -> bool:
+    """Whether a tensor of PyTorch has values, which its compiler and ``vmap`` do not show."""
+    if is_compiled(array):
         return False
     return 0 in array.shape or concrete_int(array[(0,) * array.ndim] == 0) is not None
 
