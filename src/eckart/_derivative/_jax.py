@@ -1,4 +1,4 @@
-"""Registers the derivative with JAX; imported only when one of its arrays is traced."""
+"""Registers the derivative with JAX. The module is imported when the first traced array comes."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from eckart._derivative.truncation import Frame, Kept, Known, Parts, Scales, Sol
 
 
 def constant(array: Array) -> Array:
-    """`array` without a derivative; of JAX, where JAX was given one of NumPy."""
+    """`array` without a derivative, as an array of JAX."""
     return jnp.asarray(jax.lax.stop_gradient(array))
 
 
 def _mapped(results: Any, arguments: Any) -> Any:
     """`results`, mapped on their first axis if ``vmap`` maps over any of the arguments.
 
-    What a rule returns for the function itself must be mapped as the results of that function are:
-    within a ``jit``, a ``scan`` or the like, JAX takes this for granted.
+    A rule must map its value of the function just as the function maps its results. Within ``jit``,
+    ``scan`` and similar transformations JAX relies on this.
     """
     corners = (leaf[(slice(1),) * leaf.ndim] for leaf in jax.tree.leaves(arguments))
-    told = functools.reduce(operator.or_, (jnp.any(corner == 0) for corner in corners))
-    return jax.tree.map(lambda result: jnp.where(told, result, result), results)
+    is_mapped = functools.reduce(operator.or_, (jnp.any(corner == 0) for corner in corners))
+    return jax.tree.map(lambda result: jnp.where(is_mapped, result, result), results)
 
 
 def _ruled(results: Any, parts: Parts, arguments: Any) -> Any:
-    """`results`, mapped as the arguments are, and NaN in derivatives that do not know their rule.
+    """`results`, mapped like the arguments; a derivative that does not use the rule is NaN.
 
-    Within a ``scan`` that it differentiates, JAX forgets the rule for a second derivative, and
-    would take the results for constants.
+    Within a differentiated ``scan``, JAX does not use the rule for a second derivative. The results
+    would be constants.
     """
     corners = [jnp.real(jnp.sum(part[(slice(1),) * part.ndim])) for part in parts]
     mark = sum(
@@ -47,12 +47,12 @@ def _ruled(results: Any, parts: Parts, arguments: Any) -> Any:
 
 
 def _rule(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A rule that gets arrays of JAX, and whose results are mapped as those of its function are."""
+    """A rule with arrays of JAX as arguments, whose results are mapped like its function's."""
 
     @functools.wraps(rule)
     def wrapped(*given: Any) -> Any:
         *static, primals, tangents = given
-        # Outside of ``jit``, JAX hands on arrays of NumPy that it was given.
+        # Outside of ``jit``, JAX passes arrays of NumPy unchanged.
         primals, tangents = jax.tree.map(jnp.asarray, (primals, tangents))
         return _mapped(rule(*static, primals, tangents), primals)
 
@@ -61,7 +61,7 @@ def _rule(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 @jax.custom_jvp
 def underivable(array: Array) -> Array:
-    """`array`, with respect to which there is no derivative."""
+    """`array`, but a derivative with respect to it is refused."""
     return array
 
 
@@ -81,14 +81,14 @@ def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | Non
 @_rule
 def _framed_jvp(primals: Any, tangents: Any) -> tuple[Frame, Frame]:
     parts, constants, *known = primals
-    frame = framed(*primals)  # as a function again, for derivatives of this derivative
+    frame = framed(*primals)  # a function of the parts again, for second derivatives
     return frame, truncation.frame_tangent(
         parts, tangents[0], frame, constants, _solver(parts, frame, *known)
     )
 
 
 def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Solver:
-    """A solver that JAX differentiates as the inverse of what it solves."""
+    """A solver that JAX differentiates as the inverse of a linear map."""
 
     def multiply(pair: tuple[Array, Array]) -> tuple[Array, Array]:
         return truncation.coupling(parts, frame, *pair)
@@ -110,7 +110,7 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 
 @jax.custom_jvp
 def turned(core: Array, S: Array) -> Kept:
-    """The SVD of a diagonal core, with its values as constants, as a function of the core."""
+    """The SVD of a diagonal core, as a function of the core; `S` are its values as constants."""
     mapped: Kept = _ruled(truncation.unturned(core, S), (core,), (core, S))
     return mapped
 
@@ -126,7 +126,7 @@ def _turned_jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
 def deferred(
     plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
 ) -> Any:
-    """`plain` of the parts and the constants, `differentiable` of them under differentiation."""
+    """``plain(parts, constants)``; under differentiation ``differentiable(parts, constants)``."""
     return _ruled(plain(parts, constants), parts, (parts, constants))
 
 
@@ -141,7 +141,7 @@ def _deferred_jvp(plain: Any, differentiable: Any, primals: Any, tangents: Any) 
 def homogeneous(
     function: Callable[..., Any], parts: Parts, constants: Any, scales: Scales
 ) -> tuple[Array, ...]:
-    """The results of a function of the parts, differentiated where their norm is near one."""
+    """The results of a function of the parts, differentiated at a norm near one."""
     results = function(times(parts, scales.before), constants)
     arguments = parts, constants, scales
     mapped: tuple[Array, ...] = _ruled(times(results, scales.after), parts, arguments)

@@ -1,4 +1,4 @@
-"""Registers the derivative with PyTorch; imported only when one of its tensors is met."""
+"""Registers the derivative with PyTorch. The module is imported when the first tensor comes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from eckart._derivative.truncation import Frame, Kept, Known, Parts, Scales, Sol
 def is_watched(array: Array) -> bool:
     """Whether PyTorch may be asked for a derivative with respect to `array`.
 
-    What ``vmap`` maps does not tell of transformations outside of it, but what it is made of does.
+    A tensor inside ``vmap`` does not show the outer transformations, but the tensor that it wraps
+    does.
     """
     while not (has_derivative(array) or is_compiled(array)):
         if not _functorch.is_functorch_wrapped_tensor(array):
@@ -35,7 +36,7 @@ def constant(array: Array) -> Array:
 
 
 def underivable(array: Array) -> Array:
-    """`array`, with respect to which there is no derivative."""
+    """`array`, but a derivative with respect to it is refused."""
     backward = array.requires_grad and torch.is_grad_enabled()
     if backward or (
         forward_ad._current_level >= 0 and forward_ad.unpack_dual(array).tangent is not None
@@ -51,7 +52,7 @@ def framed(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | Non
 
 
 def turned(core: Array, S: Array) -> Kept:
-    """The SVD of a diagonal core, with its values as constants, as a function of the core."""
+    """The SVD of a diagonal core, as a function of the core; `S` are its values as constants."""
     kind = _Turn if is_compiled(core) else _ForwardTurn
     return Kept(*kind.apply(core, S))
 
@@ -59,14 +60,14 @@ def turned(core: Array, S: Array) -> Kept:
 def deferred(
     plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
 ) -> Any:
-    """`differentiable` of the parts and the constants: one was asked for, or may have been."""
+    """``differentiable(parts, constants)``: PyTorch may ask for a derivative."""
     return differentiable(parts, constants)
 
 
 def homogeneous(
     function: Callable[..., Any], parts: Parts, constants: Any, scales: Scales
 ) -> tuple[Array, ...]:
-    """The results of a function of the parts, differentiated where their norm is near one."""
+    """The results of a function of the parts, differentiated at a norm near one."""
     if is_compiled(parts[0]):
         rescaled: Any = functools.partial(map, _Rescaled.apply)
         results = function(tuple(rescaled(parts, scales.before, scales.inward)), constants)
@@ -77,10 +78,10 @@ def homogeneous(
 
 
 def _seen_by_outer_levels(rule: Callable[..., Any]) -> Callable[..., Any]:
-    """A forward rule, of the saved tensors and the directions, with derivatives of its own.
+    """A forward rule, a function of the saved tensors and the directions, that is differentiable.
 
-    PyTorch stops forward differentiation while it calls a rule, at the outer levels of nested
-    transformations too: their derivatives would be zero.
+    PyTorch disables forward differentiation while it calls a rule, also at the outer levels of
+    nested transformations. Their derivatives would be zero.
     """
 
     def jvp(ctx: Any, *directions: Any) -> Any:
@@ -95,7 +96,7 @@ def _seen_by_outer_levels(rule: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _change(function: Callable[..., Any], at: Any, along: Any) -> Any:
-    """How the results of a function change, within a forward rule."""
+    """The directional derivative of a function, within a forward rule."""
     moved = (
         point if direction is None else forward_ad.make_dual(point, direction)
         for point, direction in zip(at, along, strict=True)
@@ -105,7 +106,7 @@ def _change(function: Callable[..., Any], at: Any, along: Any) -> Any:
 
 
 class _Stackable(Function):
-    """A function that is under ``vmap`` what it is for a stack."""
+    """A function that ``vmap`` computes as a stack."""
 
     @classmethod
     def vmap(cls, info: Any, in_dims: Any, *arguments: Any) -> Any:
@@ -127,7 +128,7 @@ class _Stackable(Function):
 
 
 class _Homogeneous(_Stackable):
-    """A function of parts that are multiplied by powers of two, whose directions are not."""
+    """A function of parts times powers of two; directions and gradients have their own powers."""
 
     @staticmethod
     def forward(function: Any, structure: Any, *tensors: Any) -> Any:
@@ -164,9 +165,9 @@ class _Homogeneous(_Stackable):
 
 
 class _Rescaled(Function):
-    """An array times a power of two, its gradient times another.
+    """An array times a power of two, with its gradient times another power.
 
-    It stands for `_Homogeneous` in what is compiled, which has no second derivatives.
+    A compiled graph has no second derivatives, and uses this function in place of `_Homogeneous`.
     """
 
     @staticmethod
@@ -180,7 +181,7 @@ class _Rescaled(Function):
 
 
 class _Frame(_Stackable):
-    """What is given, as the function of the parts that it is."""
+    """The frame, given as a constant, as a function of the parts."""
 
     @staticmethod
     def forward(U: Array, core: Array, Vh: Array, *_: Any) -> Any:
@@ -191,15 +192,15 @@ class _Frame(_Stackable):
         parts, constants, *known = _sorted(ctx.saved_tensors)
         frame = constants
         if not is_compiled(frame.U):
-            frame = framed(parts, frame, *known)  # as a function again, for second derivatives
-        # The core has a derivative that is not Hermitian, though it is.
+            frame = framed(parts, frame, *known)  # a function again, for second derivatives
+        # The core is Hermitian, but its derivative is not.
         solve = _solver(parts, frame._replace(core=frame.core.mH), *known)
         shares = truncation.frame_cotangent(parts, Frame(*given), frame, constants, solve)
         return (*(None,) * 9, *shares)
 
 
 class _ForwardFrame(_Frame):
-    """Forward differentiation too, which ``torch.compile`` does not trace."""
+    """The frame with forward differentiation too, which ``torch.compile`` does not trace."""
 
     @staticmethod
     @_seen_by_outer_levels
@@ -213,23 +214,23 @@ class _ForwardFrame(_Frame):
 
 
 def _flat(frame: Frame, dropped: Known | None, spare: Known | None, parts: Parts) -> list[Any]:
-    """The tensors that a function of them takes."""
+    """The arguments of `_Frame` and `_Solution` as a flat list of tensors."""
     nothing = (None, None, None)
     return [*frame, *(dropped or nothing), *(spare or nothing), *parts]
 
 
 def _sorted(tensors: Any) -> tuple[Parts, Frame, Known | None, Known | None]:
-    """The same tensors by what they are."""
+    """The parts, the frame, the dropped and the spare triplets in a list made by `_flat`."""
     frame, dropped, spare, parts = tensors[:3], tensors[3:6], tensors[6:9], tensors[9:]
     dropped, spare = (None if known[0] is None else tuple(known) for known in (dropped, spare))
     return tuple(parts), Frame(*frame), dropped, spare
 
 
 def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | None) -> Solver:
-    """A solver that PyTorch differentiates as the inverse of what it solves."""
+    """A solver that PyTorch differentiates as the inverse of a linear map."""
 
     def solver(E: Array, F: Array) -> tuple[Array, Array]:
-        if is_compiled(E):  # which has no second derivatives
+        if is_compiled(E):  # a compiled graph has no second derivatives
             return truncation.uncoupled(parts, frame, dropped, spare, E, F)
         x, z = _Solution.apply(E, F, *_flat(frame, dropped, spare, parts))
         return x, z
@@ -238,7 +239,7 @@ def _solver(parts: Parts, frame: Frame, dropped: Known | None, spare: Known | No
 
 
 class _Solution(_Stackable):
-    """The solution of the equation as a function of everything in it."""
+    """The solution of the equation, as a function of its right-hand sides and its coefficients."""
 
     @staticmethod
     def forward(E: Array, F: Array, *tensors: Any) -> Any:
@@ -269,7 +270,7 @@ class _Solution(_Stackable):
 
     @staticmethod
     def _equation(x: Array, z: Array) -> Callable[..., Any]:
-        """Its left-hand sides, as functions of the frame and the parts."""
+        """The left-hand sides of the equation, as functions of the frame and the parts."""
         return lambda U, core, Vh, *parts: truncation.coupling(parts, Frame(U, core, Vh), x, z)
 
 
@@ -278,7 +279,7 @@ def _less(one: Array | None, other: Array) -> Array:
 
 
 class _Turn(_Stackable):
-    """The SVD of a core, which is known to be diagonal."""
+    """The SVD of a diagonal core, as a function of the core."""
 
     @staticmethod
     def forward(core: Array, S: Array) -> Any:
@@ -292,7 +293,7 @@ class _Turn(_Stackable):
 
 
 class _ForwardTurn(_Turn):
-    """Forward differentiation too, which ``torch.compile`` does not trace."""
+    """The SVD with forward differentiation too, which ``torch.compile`` does not trace."""
 
     @staticmethod
     @_seen_by_outer_levels

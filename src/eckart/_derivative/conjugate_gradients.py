@@ -17,7 +17,7 @@ from eckart._arrays.namespace import (
     namespace,
 )
 
-# Iterate, residual, direction, products and squared norms of the residual's columns, steps taken.
+# Iterate, residual, direction, inner products, squared norms of the residual columns, step count.
 State: TypeAlias = tuple[Array, Array, Array, Array, Array, Array]
 Loop: TypeAlias = Callable[[Callable[[State], Any], Callable[[State], State], State], State]
 
@@ -37,25 +37,27 @@ def conjugate_gradients(
     Parameters
     ----------
     multiply : callable
-        Multiplies each column by its own matrix, shape (..., m, r) to the same.
+        Multiplies each column by its own matrix. The shape (..., m, r) does not change.
     B : array, shape (..., m, r)
+        Right-hand sides.
     precondition : callable
-        Multiplies each column by roughly the inverse of its matrix.
+        Multiplies each column by an approximate inverse of its matrix.
     tolerance : float
-        Norm of a column's residual over that of the column of `B`, at which it is done.
+        Relative norm of the residual at which a column is done.
     loop : callable
         ``loop(going, step, state)`` repeats ``state = step(state)`` while ``going(state)`` holds.
 
     Returns
     -------
     X : array, shape (..., m, r)
+        Solutions.
     residual : array, shape (..., 1, r)
-        Relative norms of the residuals, above `tolerance` where it gave up.
+        Relative norms of the residuals. Columns that did not converge are above `tolerance`.
 
     Notes
     -----
-    Hestenes and Stiefel [1]_, preconditioned. A column stops alone when it is done, or when
-    rounding has taken the definiteness along its direction.
+    Hestenes and Stiefel [1]_, preconditioned. Each column stops on its own, when it is done or when
+    rounding makes the curvature along its direction nonpositive.
 
     References
     ----------
@@ -103,7 +105,7 @@ def repeated(going: Callable[[State], Any], step: Callable[[State], State], stat
 
 
 def _products(X: Array, Y: Array) -> Array:
-    """Inner product of each two columns, shape (..., 1, r); real, as it is in theory."""
+    """Inner products of the columns of `X` and `Y`, shape (..., 1, r); their real parts."""
     xp = namespace(X)
     product = xp.sum(conjugate(X) * Y, axis=-2, keepdims=True)
     return xp.real(product) if is_complex(product) else product

@@ -1,4 +1,4 @@
-"""Where a library asks for the derivative of a truncation, and how it is given one."""
+"""Gives a library the derivative of a truncation, if the library may ask for it."""
 
 from __future__ import annotations
 
@@ -55,15 +55,15 @@ def represented(
     Parameters
     ----------
     split : {None, "balanced", "left", "right"}
-        Which factor has the singular values; None for neither.
+        Which factor is multiplied by the singular values; None for neither.
     parts : tuple of array
-        The matrix, or two factors of it: with respect to them there is a derivative.
+        The matrix, or two factors of it. The results are differentiable functions of the parts.
     kept : Kept
-        Its leading triplets, as constants.
+        The leading triplets of the matrix, as constants.
     dropped, spare : tuple of array, optional
-        All its other triplets, or approximations to some of them.
+        All remaining triplets, or approximations to some of them.
     doubtful : array, shape (...), optional
-        Where the derivative is NaN, as the triplets are too inexact for it.
+        Whether the triplets are not accurate enough for a derivative. The derivative is NaN there.
     """
     factors: tuple[Array, Array, Array] = deferred(
         partial(_scaled, split), partial(_framed, split), parts, (kept, dropped, spare, doubtful)
@@ -72,7 +72,7 @@ def represented(
 
 
 def constant_matrix(A: Matrix) -> Matrix:
-    """`A` without a derivative, in the dtype that it is computed in.
+    """`A` without a derivative, in the working dtype.
 
     The products of a linear operator refuse to be differentiated.
     """
@@ -80,12 +80,12 @@ def constant_matrix(A: Matrix) -> Matrix:
 
 
 def guarded(A: Matrix) -> Matrix:
-    """`A` itself where it is differentiable, else `A` with products that refuse it."""
+    """`A` itself if it is differentiable, else `A` with products that refuse a derivative."""
     return A if A.parts else constant_matrix(A)
 
 
 def _refused(Y: Array) -> Array:
-    """A product with what has no derivative."""
+    """A product that refuses to be differentiated."""
     module = _registry((Y,))
     return Y if module is None else module.underivable(Y)
 
@@ -93,9 +93,9 @@ def _refused(Y: Array) -> Array:
 def deferred(
     plain: Callable[..., Any], differentiable: Callable[..., Any], parts: Parts, constants: Any
 ) -> Any:
-    """``differentiable(parts, constants)`` where a derivative is needed, else `plain` of the same.
+    """``differentiable(parts, constants)`` if a derivative is needed, else ``plain(...)`` of them.
 
-    JAX decides long after the call, PyTorch before it.
+    JAX decides after the call, PyTorch before it.
     """
     module = _registry(parts)
     if module is None:
@@ -112,7 +112,7 @@ def homogeneous(
 ) -> tuple[Array, ...]:
     """The results of a function of the parts, computed and differentiated at a norm near one.
 
-    The parts' product has singular values `S`, a constant; for the degrees see `scales`.
+    The product of the parts has the singular values `S`, a constant. `scales` explains `degrees`.
     """
     module = _registry(parts)
     assert module is not None
@@ -135,11 +135,11 @@ def _framed(split: str | None, parts: Parts, constants: Any) -> tuple[Array, ...
 
 
 def _of_normal(split: str | None, module: Any, parts: Parts, constants: Any) -> tuple[Array, ...]:
-    """The factors of a matrix of a norm near one, from the triplets before it was scaled."""
+    """The factors of a matrix that was scaled to a norm near one, from the unscaled triplets."""
     *triplets, doubtful = constants
     power = power_of(triplets[0].S)
     kept, dropped, spare = (known and normal(known, power) for known in triplets)
-    # The root of a value that is out of the range is not.
+    # The root of a value is within the range, even if the scaled value is not.
     frame = frame_of(kept, power if split != "balanced" else power * 0 + 1)
     S = values(frame)
     frame = module.framed(parts, frame, dropped, spare)
@@ -162,7 +162,7 @@ def _scaled(split: str | None, parts: Parts, constants: Any) -> tuple[Array, Arr
 
 
 def _registry(parts: Parts) -> ModuleType | None:
-    """The module that registers derivatives with the library; None where none will be asked for."""
+    """The module that registers derivatives with the library; None if none can be needed."""
     if not parts:
         return None
     if is_jax(parts[0]) and not all(map(is_plain, parts)):

@@ -1,16 +1,15 @@
-"""The derivative of a truncated SVD, written once; `_torch` and `_jax` register it.
+"""The derivative of a truncated SVD, which `_torch` and `_jax` register with their libraries.
 
-Of ``A`` the truncation keeps ``U C V^H``: orthonormal bases ``U`` and ``V`` of the kept spaces and
-the core ``C = U^H A V``. Let ``A_ = (I - U U^H) A (I - V V^H)`` be the remainder. Along a direction
-``G`` the bases can be moved straight out of their spaces, ``dU = x`` and ``dV = z`` with ``U^H x =
-0`` and ``V^H z = 0``. Then ``dC = U^H G V``, and `x` and `z` solve
+The truncation of ``A`` is ``U C V^H``, with orthonormal bases ``U`` and ``V`` of the kept spaces
+and the core ``C = U^H A V``. Let ``A_ = (I - U U^H) A (I - V V^H)`` be the remainder. Along a
+direction ``G`` the bases change by ``dU = x`` and ``dV = z``, orthogonal to the kept spaces:
+``U^H x = 0`` and ``V^H z = 0``. Then ``dC = U^H G V``, and `x` and `z` solve
 
-    x C - A_ z = (I - U U^H) G V,    z C^H - A_^H x = (I - V V^H) G^H U,
+    x C - A_ z = (I - U U^H) G V,    z C^H - A_^H x = (I - V V^H) G^H U.
 
-in which nothing but the gap between the kept and the dropped singular values appears [1]_. The
-bases are the singular vectors at hand, so that the core is diagonal; it does not stay so, which
-derivatives of this derivative see. Singular triplets, for those who want them one by one, are then
-an SVD of the core.
+The solution depends only on the gap between the kept and the dropped singular values [1]_. The
+bases are the singular vectors, so the core is diagonal. The derivative of the core is not diagonal,
+which second derivatives take into account. An SVD of the core gives single singular triplets.
 
 References
 ----------
@@ -38,22 +37,22 @@ from eckart._arrays.namespace import (
 from eckart._derivative.conjugate_gradients import Loop, conjugate_gradients, repeated
 from eckart._matrices import of_parts
 
-# A matrix: itself, or two factors of it.
+# A matrix, or two factors of it.
 Parts: TypeAlias = tuple[Array, ...]
 
-# Triplets that a truncation drops, zero vectors for those it keeps: all of them for a closed form
-# of the solution, or approximations to some of them for a preconditioner.
+# Triplets that a truncation drops, with zero vectors in place of the kept ones. All of them give a
+# closed form of the solution. Approximations to some of them give a preconditioner.
 Known: TypeAlias = tuple[Array, Array, Array]
 
 # Solves the equation for `x` and `z`.
 Solver: TypeAlias = Callable[[Array, Array], tuple[Array, Array]]
 
-# Singular values this many units of rounding of the largest apart count as repeated.
+# Singular values that differ by at most this many units of rounding of the largest count as equal.
 _TIE = 64
 
 
 class Kept(NamedTuple):
-    """Singular triplets; exactly zero those that a tolerance drops of a fixed width."""
+    """Kept singular triplets; at a fixed width the triplets that a tolerance drops are zero."""
 
     U: Array
     S: Array
@@ -69,10 +68,10 @@ class Frame(NamedTuple):
 
 
 class Scales(NamedTuple):
-    """Powers of two around a function of a matrix of a norm near one.
+    """Powers of two that scale a matrix to a norm near one, and the results of a function back.
 
-    The parts and the results are multiplied by `before` and `after`, their directions by `inward`
-    and `outward`.
+    `before` multiplies the parts and `after` the results. `inward` multiplies the directions of the
+    parts and `outward` those of the results.
     """
 
     before: tuple[Array, ...]
@@ -84,10 +83,10 @@ class Scales(NamedTuple):
 def scales(parts: Parts, S: Array, degrees: tuple[tuple[float, int], ...]) -> Scales:
     """Powers for a function of `parts` whose product has singular values `S`, shape (..., k).
 
-    Each result has a degree and a number of axes: it grows as that power of the matrix. A function
-    of degree one has a derivative of degree zero: the power that the matrix is multiplied by and
-    the one that the result is divided by cancel before either meets a direction or a gradient,
-    which might leave the range with it.
+    Each result has a degree and a number of axes. The result is proportional to this power of the
+    matrix. A function of degree one has a derivative of degree zero. So the powers of the matrix
+    and of the result cancel before they multiply a direction or a gradient, which they could move
+    out of the range.
     """
     power = power_of(S)[..., None]
     xp = namespace(power)
@@ -105,7 +104,7 @@ def scales(parts: Parts, S: Array, degrees: tuple[tuple[float, int], ...]) -> Sc
 
 
 def evening(B: Array, A: Array) -> Array:
-    """A power of two, `B` times which is about as large as `A` over it, shape (..., 1, 1)."""
+    """A power of two, shape (..., 1, 1): `B` times it is about as large as `A` divided by it."""
     left, right = (root(power_of(largest_modulus(part)[..., 0])) for part in (B, A))
     return (left / right)[..., None]
 
@@ -118,7 +117,7 @@ def times(arrays: tuple[Array, ...], powers: tuple[Array, ...]) -> tuple[Array, 
 def power_of(S: Array) -> Array:
     """The power of two that brings the largest value near one, shape (..., 1).
 
-    Its root is one of two, too.
+    The square root of this power is a power of two as well.
     """
     unit = _largest(S)
     xp = namespace(unit)
@@ -138,18 +137,19 @@ def normal(triplets: Known, power: Array) -> Kept:
 
 
 def framed(kept: Kept, power: Array) -> Frame:
-    """The frame of triplets that will be divided by a power.
+    """The frame of triplets whose values will be divided by `power`.
 
-    A value of zero that is kept counts as far below rounding instead: the vectors that `x` adds
-    have no bounds there, but the product with the core is what it should be. Only where the matrix
-    is so small that it could not be told from zero it stays zero, and has no derivative.
+    A kept value of zero is replaced by one far below rounding. The change `x` of its vector is
+    unbounded, but the product with the core is correct. If the matrix is so small that the
+    replacement would underflow, the value stays zero and is not differentiable.
     """
     U, S, Vh = kept
     xp = namespace(U)
     eps, largest = format_of(S)
     present = xp.any(U != 0, axis=-2)
     unit = _largest(S)
-    # Directions times the reciprocal of one, and gradients times the other, need room.
+    # Directions times the reciprocal of `room`, and gradients times that of `floor`, must not
+    # overflow.
     room, floor = largest ** (-13 / 16) * power, largest ** (-15 / 16) * power
     tiny = xp.maximum(eps**2 * unit, xp.minimum(room, eps / 64 * unit))
     tiny = xp.where(unit > 0, tiny, room)
@@ -158,11 +158,11 @@ def framed(kept: Kept, power: Array) -> Frame:
 
 
 def values(frame: Frame) -> Array:
-    """What the core, a diagonal matrix, holds."""
+    """The diagonal of the core."""
     core = frame.core
     xp = namespace(core)
     eye = xp.eye(core.shape[-1], dtype=xp.bool, device=device(core))
-    # Not by `linalg.diagonal`, which PyTorch's older vmap has no rule for.
+    # PyTorch's older vmap has no rule for `linalg.diagonal`.
     found = xp.sum(xp.where(eye, core, xp.zeros_like(core)), axis=-1)
     return xp.real(found) if is_complex(found) else found
 
@@ -174,14 +174,14 @@ def diagonal(S: Array, like: Array) -> Array:
 
 
 def split_core(core: Array, S: Array, split: str) -> tuple[Array, Array]:
-    """Two factors of the core: it and nothing, on the left or on the right, or square roots.
+    """Two factors of the core: the core and the identity, in either order, or its square roots.
 
-    `S` are its values as constants.
+    `S` are the values of the core as constants.
 
     Notes
     -----
-    The root is found by a chord iteration from the one that is known. This changes no value, and
-    makes its derivatives right up to one order more with each step.
+    A chord iteration starts from the known square root. The iteration does not change the value.
+    Each step makes the derivatives correct to one more order.
     """
     eye = diagonal(namespace(S).ones_like(S), core)
     if split == "left":
@@ -198,7 +198,7 @@ def split_core(core: Array, S: Array, split: str) -> tuple[Array, Array]:
 def frame_tangent(
     parts: Parts, directions: Parts, frame: Frame, known: Frame, solve: Solver
 ) -> Frame:
-    """How the frame changes along `directions`; `known` is the same as a constant."""
+    """The directional derivative of the frame; `known` is the frame as a constant."""
     U, V = frame.U, adjoint(frame.Vh)
     P, Q = along(parts, directions, V), along_adjoint(parts, directions, U)
     x, z = solve(_outside(P, U), _outside(Q, V))
@@ -207,7 +207,7 @@ def frame_tangent(
 
 
 def frame_cotangent(parts: Parts, given: Frame, frame: Frame, known: Frame, solve: Solver) -> Parts:
-    """The adjoint of `frame_tangent`: each part's share of what is `given` for the frame."""
+    """The adjoint of `frame_tangent`: the gradient of each part, `given` that of the frame."""
     U, V = frame.U, adjoint(frame.Vh)
     trust = _trust(frame, known)
     x, z = solve(_outside(given.U * trust, U), _outside(adjoint(given.Vh) * trust, V))
@@ -215,10 +215,10 @@ def frame_cotangent(parts: Parts, given: Frame, frame: Frame, known: Frame, solv
 
 
 def _trust(frame: Frame, known: Frame) -> Array:
-    """Ones, whose derivative is NaN for values of zero that are kept, or NaN.
+    """Ones with a NaN derivative for kept values of zero; NaN if the core has an exact zero.
 
-    What their vectors gain from outside has no bounds, and no second derivative; where the core has
-    nothing in their place, no first one.
+    The derivatives of the vectors of zero are unbounded, so second derivatives do not exist. If the
+    core has exactly zero in their place, first derivatives do not exist either.
     """
     xp = namespace(known.U)
     S = values(known)
@@ -229,20 +229,20 @@ def _trust(frame: Frame, known: Frame) -> Array:
 
 
 def distrusted(frame: Frame, S: Array, doubtful: Array) -> Frame:
-    """The frame, its derivative NaN in matrices that are doubtful; `S` are its values, constant."""
+    """The frame with a NaN derivative for doubtful matrices; `S` are its values as constants."""
     U, core, Vh = frame
     ones = 1.0 + _undifferentiable(values(frame) - S, doubtful[..., None])
     return Frame(U * ones[..., None, :], core * ones[..., None, :], ones[..., :, None] * Vh)
 
 
 def _undifferentiable(difference: Array, where: Array) -> Array:
-    """Zeros, like the `difference` of what is the same; `where` it says so with NaN derivatives."""
+    """Zeros like `difference`, which is zero, but with NaN derivatives where `where` is True."""
     xp = namespace(difference)
     return xp.where(where, xp.sqrt(xp.where(where, difference * difference, 1.0)), 0.0)
 
 
 def coupling(parts: Parts, frame: Frame, x: Array, z: Array) -> tuple[Array, Array]:
-    """The left-hand sides of the equation; `x` and `z` themselves for triplets of value zero."""
+    """The left-hand sides of the equation; for triplets of value zero, `x` and `z` themselves."""
     U, V = frame.U, adjoint(frame.Vh)
     xp = namespace(U)
     S = values(frame)
@@ -264,19 +264,19 @@ def uncoupled(
     F: Array,
     loop: Loop = repeated,
 ) -> tuple[Array, Array]:
-    """Solve the equation: by the dropped triplets, or by products with the matrix.
+    """Solve the equation by the dropped triplets, or by products with the matrix.
 
     Notes
     -----
-    With the dropped triplets ``(u_i, t_i, v_i)`` it falls apart into two equations in two unknowns
-    for each i and j. Where ``t_i`` and ``s_j`` are tied these have no solution, or many: theirs is
-    the one of least norm to the nearest equations that have one. Triplets of value zero are
-    given none.
+    The dropped triplets ``(u_i, t_i, v_i)`` split the equation into two equations in two unknowns
+    for each i and j. If ``t_i`` and ``s_j`` are tied, the two equations have no solution or many.
+    The result is then the least squares solution of least norm. For triplets of value zero the
+    result is zero.
 
-    Without them `z` is eliminated and ``(I - A_ A_^H / s^2) x = E / s + A_ F / s^2`` left to
-    conjugate gradients, all columns at once. Their error falls by ``(1 - g) / (1 + g)`` a step,
-    ``g**2 = 1 - (t_1 / s_r)**2``. Spare triplets precondition them, after which ``t_1`` is nearly
-    the largest of the others.
+    Without the dropped triplets `z` is eliminated. Conjugate gradients solve ``(I - A_ A_^H / s^2)
+    x = E / s + A_ F / s^2`` for all columns at once. The error decreases by the factor ``(1 - g) /
+    (1 + g)`` with each step, where ``g**2 = 1 - (t_1 / s_r)**2``. Spare triplets are used as a
+    preconditioner. ``t_1`` is then nearly the largest value that no spare triplet has.
     """
     S = values(frame)
     inverse = _reciprocal(S)[..., None, :]
@@ -343,15 +343,16 @@ def _preconditioner(S: Array, spare: Known | None) -> Callable[[Array], Array]:
 
 
 def turn_tangent(direction: Array, turn: Kept, S: Array) -> Kept:
-    """How the SVD of a core changes along a direction; `S` are its values as constants.
+    """The directional derivative of the SVD of a core; `S` are its values as constants.
 
     Notes
     -----
-    With ``M = U^H G V`` two columns turn by ``(M + M^H) / (s_j - s_i)``, which is without bounds as
-    the two values approach each other, although ``U S V^H`` has a derivative even where they meet.
-    There no turn of orthonormal vectors can represent it. The right vectors then take the
-    Hermitian part of ``M``, divided by ``s_j``, which leaves ``U S V^H``, ``S`` and ``U U^H``
-    right. A second derivative has no such way out, and is NaN, also of ``S``.
+    With ``M = U^H G V`` two columns rotate by ``(M + M^H) / (s_j - s_i)``. The rotation is
+    unbounded as the two values approach each other, although ``U S V^H`` is differentiable even if
+    they are equal. For equal values no rotation of orthonormal vectors represents this derivative.
+    The right vectors then change by the Hermitian part of ``M`` divided by ``s_j``, which keeps the
+    derivatives of ``U S V^H``, ``S`` and ``U U^H`` correct. Second derivatives are NaN, also of
+    ``S``.
     """
     U, V = turn.U, adjoint(turn.Vh)
     M = matmul(adjoint(U), matmul(direction, V))
@@ -373,10 +374,10 @@ def turn_cotangent(given: Kept, turn: Kept, S: Array) -> Array:
 
 
 def _single(S: Array, known: Array) -> Array:
-    """Ones, whose derivative is NaN for values that are equal.
+    """Ones with a NaN derivative for equal values.
 
-    That of a symmetric function of them also depends on its second derivatives, of which the rule
-    for the first one is told nothing.
+    The second derivative of a symmetric function of equal values depends on second derivatives of
+    this function, which the rule of the first derivative does not know.
     """
     xp = namespace(S)
     tied = _tied(known[..., :, None], known[..., None, :], known)
@@ -385,7 +386,7 @@ def _single(S: Array, known: Array) -> Array:
 
 
 def _turning(S: Array, known: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """What ``M`` and ``M^H`` are multiplied by on the left, and on the right."""
+    """Factors of ``M`` and ``M^H`` in the change of the left vectors, and of the right vectors."""
     xp = namespace(S)
     row, column = S[..., :, None], S[..., None, :]
     equal = xp.eye(S.shape[-1], dtype=S.dtype, device=device(S)) > 0
@@ -400,7 +401,7 @@ def _turning(S: Array, known: Array) -> tuple[tuple[Array, Array], tuple[Array, 
 
 
 def along(parts: Parts, directions: Parts, X: Array) -> Array:
-    """The direction in which the matrix changes, times `X`."""
+    """The directional derivative of the matrix times `X`."""
     Y = matmul(directions[-1], X)
     for i in range(len(parts) - 1, 0, -1):
         X = matmul(parts[i], X)
@@ -409,12 +410,12 @@ def along(parts: Parts, directions: Parts, X: Array) -> Array:
 
 
 def along_adjoint(parts: Parts, directions: Parts, X: Array) -> Array:
-    """The adjoint of the direction in which the matrix changes, times `X`."""
+    """The adjoint of the directional derivative of the matrix, times `X`."""
     return along(tuple(map(adjoint, parts[::-1])), tuple(map(adjoint, directions[::-1])), X)
 
 
 def pulled(parts: Parts, P: Array, V: Array, U: Array, Q: Array) -> Parts:
-    """Each part's share of ``P V^H + U Q^H``, given for the matrix."""
+    """The gradient of each part, if the gradient of the matrix is ``P V^H + U Q^H``."""
     lefts, rights = [(P, U)], [(V, Q)]
     for first, last in zip(parts[:-1], parts[:0:-1], strict=True):
         lefts.append(tuple(matmul(adjoint(first), X) for X in lefts[-1]))
@@ -426,25 +427,25 @@ def pulled(parts: Parts, P: Array, V: Array, U: Array, Q: Array) -> Parts:
 
 
 def _outside(Y: Array, W: Array) -> Array:
-    """What is left of `Y` without its part in the span of `W`."""
+    """`Y` without its part in the span of `W`."""
     return Y - matmul(W, matmul(adjoint(W), Y))
 
 
 def _tied(one: Array, other: Array, S: Array) -> Array:
-    """Whether two singular values are too near to each other to be told apart."""
+    """Whether two singular values count as equal."""
     bound = _TIE * format_of(S).eps * _largest(S)[..., None]
     return namespace(S).abs(one - other) <= bound
 
 
 def _largest(S: Array) -> Array:
-    """The largest value, shape (..., 1); zero where there is none."""
+    """The largest value, shape (..., 1); zero without values."""
     xp = namespace(S)
     zero = xp.zeros((*S.shape[:-1], 1), dtype=S.dtype, device=device(S))
     return xp.max(xp.concat([zero, S], axis=-1), axis=-1, keepdims=True)
 
 
 def _reciprocal(S: Array) -> Array:
-    """One over `S`, zero where that would overflow."""
+    """One over `S`, or zero if the quotient would overflow."""
     xp = namespace(S)
-    zero = S < 8 / format_of(S).largest  # a normal number: JAX takes subnormal ones for zero
+    zero = S < 8 / format_of(S).largest  # a normal number: JAX flushes subnormal numbers to zero
     return xp.where(zero, 0.0, 1 / xp.where(zero, 1.0, S))

@@ -1,6 +1,6 @@
-"""The kinds of matrix behind one protocol, `Matrix`, and their one door, `as_matrix`.
+"""The kinds of matrix with one protocol, `Matrix`, and the function that makes them, `as_matrix`.
 
-A kind of matrix is a class in a file of its own and a place in the line `KINDS`.
+A kind of matrix is a class in a file of its own and an entry of `KINDS`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from eckart._matrices.sparse import JAXSparse, SciPySparse, TorchSparse
 
 __all__ = ["KINDS", "Matrix", "as_matrix", "of_parts"]
 
-# The first kind that takes a matrix stands for it; the last one takes, or refuses, all the others.
+# The first kind that takes an argument is used. The last kind takes every argument, or refuses it.
 KINDS: tuple[type[Matrix], ...] = (
     *(Matrix, Product, SciPySparse, TorchSparse, JAXSparse, LinearOperator, PyDataSparse),
     *(Chunked, Dense),
@@ -26,12 +26,12 @@ KINDS: tuple[type[Matrix], ...] = (
 
 
 def as_matrix(name: str, A: Any) -> Matrix:
-    """The matrix that an argument of a public function stands for, validated."""
+    """The validated matrix of an argument of a public function."""
     kind = next(kind for kind in KINDS if kind.takes(A))
     matrix: Matrix = kind.of(name, A)
     return matrix
 
 
 def of_parts(parts: tuple[Array, ...]) -> Matrix:
-    """The matrix with these parts."""
+    """The matrix of these parts: its entries, or two factors."""
     return Dense(*parts) if len(parts) == 1 else Product(*parts)

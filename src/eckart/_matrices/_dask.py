@@ -1,6 +1,6 @@
-"""Matrices in chunks, on a disk or on a cluster: what Dask computes, and in how many readings.
+"""Computations of Dask on a matrix in chunks, each in one pass over the data.
 
-Imported only when one of its arrays is met.
+This module is imported when the first Dask array comes.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from eckart._arrays.linalg import largest_modulus, matmul, normalizing_power, qr
 from eckart._arrays.namespace import Array, DType, adjoint, cast, format_of, widest, working
 from eckart._matrices.dense import Dense
 
-# Results that one task adds up, and entries of a part of a strip that is multiplied at a time.
+# Results that one task adds up, and entries of a strip that are multiplied at a time.
 _FAN_IN, _PART = 8, 2**22
 
 
 def chunked(U: Array, A: Any) -> Any:
-    """A NumPy array with the rows, or the stack, of a Dask array as one in its chunks."""
+    """A NumPy array as a Dask array with the chunks of `A`, for the same rows or the same stack."""
     return da.from_array(U, chunks=(*A.chunks[:-1], U.shape[-1]))
 
 
 class _Sum(NamedTuple):
-    """What strips have found, added up."""
+    """Sums over strips."""
 
     W: Array  # adjoint(A) @ A @ X
     squared_norm: Array
-    least: Array  # powers of two that strips were multiplied by, shape (1, 1)
-    most: Array
+    least: Array  # smallest power of two that a strip was multiplied by, shape (1, 1)
+    most: Array  # largest one
 
     @property
     def power(self) -> Array:
-        """The one that all have to be multiplied by; one if all are zero."""
+        """The power of two for all strips; one if all strips are zero."""
         return np.where(np.isinf(self.least), 1.0, self.least).astype(self.W.real.dtype)
 
     @property
@@ -48,9 +48,10 @@ class _Sum(NamedTuple):
 
 
 class Strips:
-    """A matrix in strips of whole rows of chunks, or its adjoint in such where it is wide.
+    """A matrix in strips of whole rows of chunks; the adjoint of a wide matrix.
 
-    The first `product` also finds its norm and the power of two that it is multiplied by, (1, 1).
+    The first `product` also computes the norm, and the power of two, shape (1, 1), that scales the
+    matrix.
     """
 
     def __init__(self, A: Any) -> None:
@@ -66,16 +67,16 @@ class Strips:
 
     @property
     def eps(self) -> float:
-        """What products are rounded to."""
+        """Machine epsilon of the products."""
         return format_of(np.empty(0, dtype=self.dtype)).eps
 
     def widen(self) -> bool:
-        """Compute in double precision from now on; False where that is done already."""
+        """Compute in double precision from now on; False if this is already so."""
         before, self.dtype = self.dtype, self.wide
         return bool(before != self.wide)
 
     def product(self, X: Array) -> Array:
-        """``adjoint(A) @ A @ X``, in one reading."""
+        """``adjoint(A) @ A @ X``, in one pass over the data."""
         measured = self.squared_norm is None
         found: _Sum = self._reduced(
             *(_both_sides, _added, cast(X, self.dtype), self.power, measured)
@@ -91,12 +92,12 @@ class Strips:
         return found.W
 
     def measured(self) -> tuple[Array, Array]:
-        """The squared norm of the matrix times a power of two, and that power, in one reading."""
+        """The squared norm of the scaled matrix, and its power of two, in one pass."""
         self.product(np.zeros((self.short, 0), dtype=self.dtype))
         return np.asarray(self.squared_norm), self.power[0, 0]
 
     def factored(self, V: Array) -> tuple[Any, Array]:
-        """``Q``, a Dask array, and ``R`` of ``A @ V``, in one reading."""
+        """``Q``, a Dask array, and ``R`` of ``A @ V``, in one pass over the data."""
         columns = delayed(cast(V, self.dtype))
         parts = [
             da.from_delayed(
@@ -115,9 +116,9 @@ class Strips:
         return U
 
     def triangle(self) -> tuple[Array, Array]:
-        """``R`` of the matrix, or of its adjoint where that is tall, times a power; in one reading.
+        """``R`` of the tall matrix times a power of two, and the power, in one pass over the data.
 
-        The power of two, shape (1, 1), leaves room for columns whose norm does not fit the dtype.
+        The power, shape (1, 1), prevents overflow if the norm of a column does not fit the dtype.
         """
         triangle: tuple[Array, Array] = self._reduced(_triangle, _retriangulated)
         return triangle
@@ -125,7 +126,7 @@ class Strips:
     def _reduced(
         self, part: Callable[..., Any], join: Callable[[list[Any]], Any], *arguments: Any
     ) -> Any:
-        """What a function finds in each strip, joined as in a tree."""
+        """The results of a function for each strip, joined in a tree."""
         shared = [delayed(argument) for argument in arguments]
         parts = [delayed(part)(strip, self.turned, *shared) for strip in self.strips]
         while len(parts) > 1:
@@ -137,7 +138,7 @@ class Strips:
 def _both_sides(
     strip: list[Array], turned: bool, X: Array, power: Array | None, measured: bool
 ) -> _Sum:
-    """The share of a strip in ``adjoint(A) @ A @ X``, at first with the power that suits it."""
+    """The term of a strip in ``adjoint(A) @ A @ X``, scaled by its own power if none is given."""
     least = most = power
     if power is None:
         none = np.zeros((1, 1), dtype=X.real.dtype)
@@ -160,7 +161,7 @@ def _both_sides(
 
 
 def _shift(W: Array) -> float:
-    """A power of two that, multiplied by, leaves room to square ``W``, which has squares in it."""
+    """A power of two whose square scales ``W`` so that squares of ``W`` do not overflow."""
     largest = float(np.max(np.abs(W), initial=0.0))
     if largest == 0.0 or 1e-60 < largest < 1e60:
         return 1.0
@@ -185,13 +186,13 @@ def _triangle(strip: list[Array], turned: bool) -> tuple[Array, Array]:
 
 
 def _retriangulated(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """``R`` of all strips from those of some."""
+    """``R`` of several strips from the ``R`` of each."""
     power = np.minimum.reduce([power for _, power in parts])
     return qr(np.concat([R * (power / its) for R, its in parts]))[1], power
 
 
 def _added(parts: list[_Sum]) -> _Sum:
-    """What several strips have found."""
+    """The sum over several strips."""
     W, squares, least, most = zip(*parts, strict=True)
     return _Sum(sum(W), sum(squares), np.minimum.reduce(least), np.maximum.reduce(most))
 
@@ -199,7 +200,7 @@ def _added(parts: list[_Sum]) -> _Sum:
 def _pieces(
     strip: list[Array], turned: bool, dtype: DType, power: Array
 ) -> Iterator[list[tuple[slice, Array]]]:
-    """Some rows at a time of a strip times a power of two, in blocks, each with its columns."""
+    """Parts of a strip with few rows, times a power of two, as blocks with their columns."""
     blocks = [adjoint(block) if turned else block for block in strip]
     ends = itertools.accumulate((block.shape[-1] for block in blocks), initial=0)
     columns = [slice(*bounds) for bounds in itertools.pairwise(ends)]

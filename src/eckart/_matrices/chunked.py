@@ -1,4 +1,4 @@
-"""A matrix in chunks, on a disk or on a cluster: an array of Dask."""
+"""A matrix in chunks, on a disk or on a cluster: a Dask array."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from eckart._matrices.dense import Dense
 from eckart._matrices.matrix import FORMED, Matrix
 from eckart._matrices.product import Product
 
-# Entries up to which a Dask array is read into memory to be decomposed there.
+# Entries up to which a Dask array is read into memory and decomposed there.
 _READ = 2**23
 
 
 class Chunked(Matrix):
-    """A Dask array, read from one end to the other as seldom as may be."""
+    """A Dask array, processed in as few passes over the data as possible."""
 
     by_products = False
 
@@ -61,7 +61,7 @@ class Chunked(Matrix):
         return Dense(self.entries(name), self.given)
 
     def reduced(self) -> Matrix:
-        """The triangle of a QR factorization, for a matrix that is too large for the memory."""
+        """The matrix in memory, or ``R`` of its QR factorization if it is large."""
         if math.prod(self.shape) <= _READ or len(self.shape) > 2:
             return self.loaded()
         if min(self.shape) ** 2 > FORMED:

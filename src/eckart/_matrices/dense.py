@@ -1,4 +1,4 @@
-"""A matrix whose entries are in memory: an array of any library."""
+"""A matrix with its entries in memory: an array of any library."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from eckart._matrices.matrix import Matrix, is_one
 
 
 class Dense(Matrix):
-    """An array, times a power of two per matrix if there is one; zero where that is NaN.
+    """An array times an optional power of two per matrix; zero for a power that is NaN.
 
-    The power is multiplied with what the array is multiplied with, so that no copy is made.
+    A product multiplies the thin operand by the power, so the array is not copied.
     """
 
     by_products = False
@@ -40,7 +40,7 @@ class Dense(Matrix):
         (A,), X = self.parts, self._powered(X)
         if multiplies_transposed(A):
             return self._finite(matmul(adjoint(A), X))
-        # What stands between the product and its adjoint keeps JAX from making one of them again.
+        # The operation between the product and its adjoint keeps JAX from merging the two.
         return adjoint(self._finite(matmul(adjoint(X), A)))
 
     def _powered(self, X: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What SciPy calls a LinearOperator."""
+"""Linear operators of SciPy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LinearOperator(Operator):
                 side.rmatmat(column)
             except NotImplementedError:
                 _refusals.refuse_one_sided(name)
-            except TypeError:  # of SciPy, which has None to call, or of the caller's own product
+            except TypeError:  # from SciPy, which calls None, or from the caller's own product
                 try:
                     side.rmatvec(column[:, 0])
                 except NotImplementedError:

@@ -1,4 +1,4 @@
-"""The protocol of a matrix, and what follows from its products alone."""
+"""The protocol of a matrix, with an implementation of everything that follows from its products."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from eckart._arrays.sketch import gaussian
 _BLOCK = 64
 # Entries up to which a linear operator may be formed: a gigabyte in float64.
 FORMED = 2**27
-# Stream of test matrices that no decomposition draws from.
+# Stream of random numbers that no decomposition uses.
 STREAM = 2**21
 
 Function: TypeAlias = Callable[[Array], Array]
@@ -42,23 +42,23 @@ Function: TypeAlias = Callable[[Array], Array]
 class Matrix:
     """A matrix or a stack of matrices of any kind.
 
-    A kind gives `like`, `shape`, `matmul` and `rmatmul`, and overrides what it does better than by
-    products. Only a kind and `as_matrix` know which kinds there are.
+    A kind defines `like`, `shape`, `matmul` and `rmatmul`. It overrides each method that it
+    computes better than by products. Only the kinds and `as_matrix` know the other kinds.
 
     Attributes
     ----------
     shape : tuple of int
         Shape of the matrix, ``(..., m, n)``.
     like : array
-        Has the library, the dtype and the device of the matrix. Products take and return arrays
-        like it, but of float32 for half precision.
+        An array with the library, the dtype and the device of the matrix. Products take and return
+        arrays of this kind, in float32 for half precision.
     parts : tuple of array
         The matrix, or factors whose product is the matrix. Derivatives are taken with respect to
-        the parts; a matrix without parts is not differentiable.
+        the parts. A matrix without parts is not differentiable.
     given : array or Factors, optional
-        The entries or the factors as the caller gave them, where a NaN can be pointed at.
+        The argument of the caller, in which a message can locate a NaN.
     by_products : bool
-        Whether products are all that is known, so that entries cost a product a column.
+        Whether the matrix is a linear operator: a column of entries costs a product.
     has_factors : bool
         Whether the matrix is a product of thin factors.
     knows_energy : bool
@@ -66,7 +66,7 @@ class Matrix:
     reads_strips : bool
         Whether `strip` costs no products.
     preferred : str, optional
-        The method that suits the kind; None if that depends on the shape and the rank.
+        The best method for this kind; None if it depends on the shape and the rank.
     """
 
     shape: tuple[int, ...]
@@ -86,7 +86,7 @@ class Matrix:
 
     @classmethod
     def of(cls, name: str, A: Any) -> Any:
-        """The matrix that an argument of this name stands for, or a refusal."""
+        """The matrix of an argument with this name, or a refusal."""
         return A
 
     @property
@@ -114,21 +114,21 @@ class Matrix:
         return Products((*stack, n, m), self.like, self.rmatmul, self.matmul)
 
     def constant(self, constant: Function, guard: Function) -> Matrix:
-        """The matrix without a derivative, `like` in the dtype that is computed in.
+        """The matrix without a derivative, with `like` in the working dtype.
 
-        `constant` detaches an array; `guard` refuses to differentiate a product.
+        `constant` detaches an array. `guard` refuses to differentiate a product.
         """
         guarded = Between(self, lambda X: X, guard)
         guarded.like = constant(guarded.like)
         return guarded
 
     def astype(self, dtype: DType, name: str, whose: str) -> Matrix:
-        """The matrix `name` in the dtype of `whose`, or a refusal."""
+        """The matrix in another dtype, or a refusal; the messages call them `name` and `whose`."""
         _refusals.same_dtype(whose, dtype, name, working(self.like).dtype)
         return self
 
     def magnitude(self) -> Array:
-        """About the size of the largest singular value, shape (..., 1, 1), from one product."""
+        """Rough estimate of the largest singular value, shape (..., 1, 1), from one product."""
         xp = namespace(self.like)
         *stack, _, n = self.shape
         if 0 in self.shape:
@@ -137,21 +137,21 @@ class Matrix:
         return largest_modulus(self.matmul(xp.broadcast_to(probe, (*stack, n, 1))))
 
     def rescaled(self, root: Array) -> Matrix:
-        """The matrix times the square of a power of two per matrix, zero where that is NaN."""
+        """The matrix times the square of `root`, a power of two per matrix; zero for a NaN."""
         if is_one(root):
             return self
         xp = namespace(root)
         finite = xp.isfinite(root)
         once = xp.where(finite, root, 1.0)
-        # One after the other, as both at once may leave nothing of what they multiply.
+        # The two factors multiply one after the other, because their square may underflow.
         after = lambda Y: xp.where(finite, Y * once, 0.0)  # noqa: E731
         return Between(self, lambda X: X * once, after, root * root)
 
     def scaled(self) -> tuple[Matrix, Array]:
         """The matrix times a power of two, and that power, shape (..., 1, 1).
 
-        Fourth powers of the singular values then fit the dtype. The power is NaN for a matrix with
-        a NaN or an infinity, whose products are zero.
+        Fourth powers of the scaled singular values fit the dtype. For a matrix with a NaN or an
+        infinity the power is NaN, and the products of the scaled matrix are zero.
         """
         root = normalizing_root(self.magnitude())
         return self.rescaled(root), root * root
@@ -190,13 +190,13 @@ class Matrix:
         return widest(adjoint(product) if axis == -2 else product)
 
     def formed(self) -> Array:
-        """The entries, however many there are, in the dtype that is computed in."""
+        """The entries in the working dtype, for any number of entries."""
         dtype = working(self.like).dtype
         parts = [cast(part, dtype) for (part,) in strips(self)]
         return namespace(self.like).concat(parts, axis=strip_axis(self))
 
     def entries(self, name: str = "A") -> Array:
-        """The entries in the dtype that is computed in, or a refusal of the argument `name`."""
+        """The entries in the working dtype, or a refusal of the argument `name`."""
         if math.prod(self.shape) > FORMED:
             _refusals.refuse_whole(name, tuple(self.shape), FORMED)
         return self.formed()
@@ -206,7 +206,7 @@ class Matrix:
         return self
 
     def passes(self) -> Any:
-        """The Gram matrix in few passes over the data; None if passes over the data cost little."""
+        """The Gram matrix by passes over the data; None if passes over the data cost little."""
         return None
 
     def reduced(self) -> Matrix:
@@ -216,7 +216,7 @@ class Matrix:
         return Dense(self.entries())
 
     def prepared(self, needs: str | None) -> Matrix:
-        """The matrix as a method needs it that takes "products" or "entries"; None for either."""
+        """The matrix for a method that needs "products" or "entries", or either (None)."""
         return self.reduced() if needs == "entries" or 0 in self.shape else self
 
     def svd(self, rank: int) -> tuple[Array, Array, Array]:
@@ -228,14 +228,14 @@ class Matrix:
         return svdvals(self.entries())
 
     def factors(self, name: str = "A") -> tuple[Array, Array]:
-        """Two factors of the matrix: one of them the identity if there are no better ones."""
+        """Two factors of the matrix; one is the identity, unless the matrix is a product."""
         A = self.entries(name)
         p, n = A.shape[-2:]
         eye = namespace(A).eye(min(p, n), dtype=A.dtype, device=device(A))
         return (eye, A) if p <= n else (A, eye)
 
     def placed(self, U: Array) -> Array:
-        """Left vectors where the rows of the matrix are."""
+        """Left vectors in the layout of the rows of the matrix."""
         return U
 
     def minus(self, B: Array, C: Array) -> Matrix:
@@ -247,7 +247,7 @@ class Matrix:
 
 
 class Between(Matrix):
-    """A matrix between two functions, which its products go through, and a power that they make."""
+    """A matrix with a function before and after each product; together they multiply by `power`."""
 
     def __init__(self, base: Matrix, before: Function, after: Function, power: Any = 1.0) -> None:
         self.base, self.shape, self.like = base, base.shape, working(base.like)
@@ -270,7 +270,7 @@ class Between(Matrix):
 
 
 def strips(*matrices: Matrix) -> Iterator[tuple[Array, ...]]:
-    """Some entries at a time of matrices of one shape, in the widest dtype."""
+    """Strips of the entries of matrices of one shape, one after another, in the widest dtype."""
     axis = strip_axis(*matrices)
     *stack, m, n = matrices[0].shape
     if all(A.reads_strips for A in matrices):
@@ -283,11 +283,11 @@ def strips(*matrices: Matrix) -> Iterator[tuple[Array, ...]]:
 
 
 def strip_axis(*matrices: Matrix) -> int:
-    """The axis that `strips` go along: rows if they cost nothing, else the short side."""
+    """The axis that `strips` cut: rows if they cost no products, else the short side."""
     m, n = matrices[0].shape[-2:]
     return -2 if all(A.reads_strips for A in matrices) or m < n else -1
 
 
 def is_one(power: Array) -> bool:
-    """Whether nothing has to be multiplied by a power, as for nearly all matrices."""
+    """Whether a power is one, as for nearly all matrices; False if it is traced."""
     return concrete_int(namespace(power).all(power == 1)) == 1

@@ -1,4 +1,4 @@
-"""A product of two thin factors, which is never formed: what SVD and LowRank stand for."""
+"""A product of two thin factors that is not formed: the matrix of an SVD or a LowRank."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Product(Matrix):
     @classmethod
     def of(cls, name: str, A: Any) -> Product:
         factors = checked(name, A)
-        if any(map(is_dask, factors)):  # thin, so that they fit the memory
+        if any(map(is_dask, factors)):  # thin factors fit in memory
             factors = type(factors)(*(x.compute() if is_dask(x) else x for x in factors))
         return cls(*pair(factors), factors, factors[0])
 
@@ -117,14 +117,14 @@ class Product(Matrix):
 
 
 def inner_of_factors(one: tuple[Array, Array], other: tuple[Array, Array]) -> Array:
-    """Inner product of two products of factors."""
+    """Inner product of two matrices given by factors."""
     (B_1, A_1), (B_2, A_2) = one, other
     left, right = matmul(adjoint(B_1), B_2), matmul(A_1, adjoint(A_2))
     return namespace(left).sum(left * conjugate(right), axis=(-2, -1))
 
 
 def joined(pairs: Sequence[Any], weights: Sequence[Any], stack: tuple[int, ...]) -> Any:
-    """Two factors of a weighted sum of products: left ones side by side, right ones on top."""
+    """Two factors of a weighted sum: the left factors side by side, the right ones stacked."""
     xp = namespace(*pairs[0])
     lefts, rights = [w * B for w, (B, _) in zip(weights, pairs, strict=True)], [A for _, A in pairs]
     return [

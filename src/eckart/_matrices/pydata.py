@@ -1,4 +1,4 @@
-"""Sparse arrays of the library `sparse` of PyData."""
+"""Sparse arrays of PyData's library `sparse`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eckart._matrices.sparse import SciPySparse
 
 
 class PyDataSparse(SciPySparse):
-    """A COO, GCXS or DOK, multiplied as SciPy's likeness of it."""
+    """A COO, GCXS or DOK, converted to a sparse array of SciPy."""
 
     takes = staticmethod(lambda A: type(A).__module__.startswith("sparse."))
 

@@ -1,6 +1,6 @@
-"""Sparse matrices of SciPy and CuPy, of PyTorch and of JAX, by the products of their libraries.
+"""Sparse matrices of SciPy and CuPy, of PyTorch and of JAX, multiplied by their own libraries.
 
-They are known by where their class comes from, so that no library is imported to know one.
+The module of the class tells the kind of a sparse matrix, so no library is imported to check it.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from eckart._arrays.namespace import (
 )
 from eckart._matrices.matrix import Matrix
 
-# Most strips that a sparse matrix is multiplied in, and the entries of one at least: so many, and
-# so many times the columns, as each makes a product of its own with the transpose.
+# Largest number of strips of a sparse matrix, and two lower bounds on the entries of a strip: a
+# number, and a multiple of the columns, because each strip has its own product with the transpose.
 _STRIPS, _ENTRIES, _OUTPUT = 16, 100_000, 8
 
 
 class Sparse(Matrix):
-    """A sparse matrix that multiplies arrays, and its transpose.
+    """A sparse matrix and its transpose, which both multiply arrays with ``@``.
 
-    The squares of its `values` add up to those of the entries, unless an entry is stored in parts.
+    The squares of `values` add up to the squared norm, unless an entry is stored in several parts.
     """
 
     knows_energy = True
@@ -57,7 +57,7 @@ class Sparse(Matrix):
 
 
 class SciPySparse(Sparse):
-    """A sparse array or matrix of SciPy, or of CuPy in its likeness."""
+    """A sparse array or matrix of SciPy, or of CuPy, which has the same interface."""
 
     @staticmethod
     def takes(A: Any) -> bool:
@@ -70,7 +70,7 @@ class SciPySparse(Sparse):
         _refusals.one_matrix(name, A)
         A = A.tocsr()
         _refusals.arrays(**{name: A.data})
-        if not A.has_canonical_format:  # an entry may be the sum of several stored ones
+        if not A.has_canonical_format:  # an entry may be stored in several parts
             A = A.copy()
             A.sum_duplicates()
         count = min(_STRIPS, A.nnz // max(_ENTRIES, _OUTPUT * A.shape[1]))
@@ -81,7 +81,7 @@ class SciPySparse(Sparse):
 
 
 class TorchSparse(Sparse):
-    """A sparse tensor of PyTorch of any layout: by rows, as its transpose, products are fast."""
+    """A sparse tensor of PyTorch of any layout. Products are fast in the CSR layout."""
 
     takes = staticmethod(lambda A: is_torch(A) and "sparse" in str(A.layout))
 
@@ -103,7 +103,7 @@ class TorchSparse(Sparse):
 
 
 class JAXSparse(Sparse):
-    """A BCOO, which may store an entry in several parts, so that their squares say nothing."""
+    """A BCOO. It may store an entry in several parts, so squares of its values say nothing."""
 
     knows_energy = False
     energy = Matrix.energy
@@ -122,9 +122,9 @@ class JAXSparse(Sparse):
 
 
 class _Strips:
-    """Strips of whole rows of a sparse matrix of SciPy, multiplied in as many threads as may be.
+    """Strips of whole rows of a sparse matrix of SciPy, which are multiplied in parallel threads.
 
-    How many they are does not go by the processor, so that the rounding is the same on any.
+    The number of strips does not depend on the processor, and so the rounding does not either.
     """
 
     def __init__(self, A: Any, count: int) -> None:
@@ -138,7 +138,7 @@ class _Strips:
 
 
 class _Transposed:
-    """The transpose of strips: what each of them adds to a product is added up."""
+    """The transpose of strips: a product is the sum over the strips."""
 
     def __init__(self, strips: _Strips) -> None:
         self.rows = strips.rows
@@ -149,9 +149,9 @@ class _Transposed:
 
 
 def _in_threads(function: Callable[..., Array], *arguments: list[Any]) -> list[Array]:
-    """What a function gives for each argument, in as many threads as there are cores.
+    """The results of a function for each argument, in as many threads as the machine has cores.
 
-    Python starts none any more once the main thread has ended.
+    After the main thread has ended, Python starts no threads, and this thread does all the work.
     """
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
@@ -162,19 +162,19 @@ def _in_threads(function: Callable[..., Array], *arguments: list[Any]) -> list[A
 
 
 def _rows(A: Any, rows: slice) -> Any:
-    """Some rows of a CSR array, which share its memory."""
+    """Some rows of a CSR array, in the same memory."""
     from scipy.sparse import csr_array
 
     indptr = A.indptr[rows.start : rows.stop + 1]
     entries = slice(indptr[0], indptr[-1])
     part = csr_array((len(indptr) - 1, A.shape[1]), dtype=A.dtype)
-    # The constructor copies what is a small part of a large array.
+    # The constructor copies a small part of a large array.
     part.data, part.indices, part.indptr = A.data[entries], A.indices[entries], indptr - indptr[0]
     return part
 
 
 def _turned(A: Any) -> Any:
-    """The transpose of a CSR array, which shares its memory."""
+    """The transpose of a CSR array, in the same memory."""
     from scipy.sparse import csc_array
 
     part = csc_array(A.shape[::-1], dtype=A.dtype)
@@ -183,7 +183,7 @@ def _turned(A: Any) -> Any:
 
 
 def is_class(A: Any, module: str, name: str) -> bool:
-    """Whether `A` is of a class of this name, or of one derived from it."""
+    """Whether the class of `A`, or one of its bases, has this name and is from this module."""
     return any(
         kind.__module__.startswith(module) and kind.__name__ == name for kind in type(A).__mro__
     )

@@ -1,4 +1,4 @@
-"""A weighted sum of matrices of any kinds, known by the products of its terms."""
+"""A weighted sum of matrices of any kinds, as a linear operator."""
 
 from __future__ import annotations
 

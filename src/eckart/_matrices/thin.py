@@ -1,4 +1,4 @@
-"""SVD of a product of two thin factors, through their QR: the product is never formed."""
+"""SVD of a product of two thin factors, by their QR, without forming the product."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from eckart._arrays.namespace import Array, adjoint, device, namespace
 def thin_svd(B: Array, A: Array, rank: int) -> tuple[Array, Array, Array]:
     """Thin SVD of ``B @ A`` with at least `rank` triplets, in O((m + n) R**2 + R**3).
 
-    Factors of fewer columns are widened by zeros, which QR completes to orthonormal bases.
+    Factors with fewer columns are padded with zeros. QR completes them to orthonormal bases.
     """
     missing = rank - B.shape[-1]
     if missing > 0:
@@ -21,16 +21,17 @@ def thin_svd(B: Array, A: Array, rank: int) -> tuple[Array, Array, Array]:
 
 
 def thin_svdvals(B: Array, A: Array, k: int) -> Array:
-    """The `k` largest singular values of ``B @ A``, zeros where it cannot have as many."""
+    """The `k` largest singular values of ``B @ A``, padded with zeros."""
     _, core, _, powers = _core(B, A)
     S = unscaled(svdvals(core), *powers)
     return _widened(S, k - S.shape[-1]) if k > S.shape[-1] else S
 
 
 def _core(B: Array, A: Array) -> tuple[Array, Array, Array, tuple[Array, Array]]:
-    """``Q_left``, ``core``, ``Q_right`` and two powers of two, by which ``core`` is too large.
+    """``Q_left``, ``core``, ``Q_right`` and two powers of two.
 
-    ``B @ A = Q_left @ core @ Q_right^H`` divided by both powers, which leave it room.
+    ``B @ A = Q_left @ core @ Q_right^H``, divided by both powers. The powers prevent overflow and
+    underflow of the core.
     """
     left, right = balanced(B, A)
     left, one = normalized(left)
@@ -41,16 +42,16 @@ def _core(B: Array, A: Array) -> tuple[Array, Array, Array, tuple[Array, Array]]
 
 
 def unscaled(S: Array, one: Array, other: Array) -> Array:
-    """Singular values without the two powers of two, (..., 1, 1), that their factors have."""
+    """Singular values divided by two powers of two, shape (..., 1, 1), one after the other."""
     xp = namespace(S)
     return S / xp.maximum(one, other)[..., 0] / xp.minimum(one, other)[..., 0]
 
 
 def balanced(B: Array, A: Array) -> tuple[Array, Array]:
-    """Factors of the same product, each column of ``B`` as large as its row of ``A``.
+    """Factors of the same product with each column of ``B`` as large as its row of ``A``.
 
-    Factors of opposite extremes, or graded against each other, would lose to overflow or to
-    rounding what their product holds.
+    Factors of very different sizes, or graded in opposite order, would otherwise overflow or lose
+    digits that their product has.
     """
     xp = namespace(B, A)
     if 0 in B.shape[-2:] or 0 in A.shape[-2:]:
@@ -59,12 +60,12 @@ def balanced(B: Array, A: Array) -> tuple[Array, Array]:
     rows = xp.matrix_transpose(root(xp.max(modulus(A), axis=-1, keepdims=True)))
     usable = xp.isfinite(columns) & xp.isfinite(rows) & (columns > 0) & (rows > 0)
     columns, rows = xp.where(usable, columns, 1.0), xp.where(usable, rows, 1.0)
-    # Not by their quotient, which may be too small for the dtype.
+    # The quotient of the two may underflow, so each multiplies or divides separately.
     return B / columns * rows, A * xp.matrix_transpose(columns) / xp.matrix_transpose(rows)
 
 
 def _widened(array: Array, missing: int) -> Array:
-    """`array` with zeros appended along the last axis."""
+    """`array` with `missing` zeros appended along the last axis."""
     xp = namespace(array)
     zeros = xp.zeros((*array.shape[:-1], missing), dtype=array.dtype, device=device(array))
     return xp.concat([array, zeros], axis=-1)
