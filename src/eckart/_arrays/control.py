@@ -1,9 +1,9 @@
-"""Loops, conditions and growing arrays, written once for values that are known or only traced.
+"""Loops, conditions and growing arrays, for values that are known or traced.
 
-Where values are known, a loop is one of Python's and an array grows by what is appended. In a trace
-of JAX a loop is part of the program, and all shapes are fixed: a count says how much of an array is
-in use, the rest of which is zero. Which of the two it is, the conditions and the counts tell: they
-are numbers of Python, or arrays.
+If values are known, conditions and counts are numbers of Python. A loop is a loop of Python, and an
+array grows when a block is appended. In a trace of JAX conditions and counts are arrays. A loop is
+a part of the program, and all shapes are fixed: a count is the used length of an array, and the
+rest of the array is zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Condition: TypeAlias = Any  # bool, or a boolean array of shape ()
 def repeat(
     condition: Callable[[State], Condition], body: Callable[[State], State], state: State
 ) -> State:
-    """``state = body(state)`` for as long as a condition on it holds."""
+    """Repeat ``state = body(state)`` while ``condition(state)`` holds."""
     if isinstance(condition(state), bool):
         while condition(state):
             state = body(state)
@@ -36,8 +36,8 @@ def repeat(
 def when(condition: Condition, function: Callable[[State], State], state: State) -> State:
     """``function(state)`` if a condition holds, else the state.
 
-    In a trace of JAX this is a loop of at most one turn: a conditional under ``vmap`` computes
-    both. PyTorch has no such loop, and both are computed; there the state is an array.
+    In a trace of JAX this is a loop of at most one step, because a conditional under ``vmap``
+    computes both branches. PyTorch has no such loop: it computes both, and the state is an array.
     """
     if isinstance(condition, bool):
         return function(state) if condition else state
@@ -54,7 +54,7 @@ def when(condition: Condition, function: Callable[[State], State], state: State)
 
 @functools.cache
 def compiled(function: Callable[..., Any], static: tuple[str, ...]) -> Callable[..., Any]:
-    """A function as JAX compiles it, once for every shape and value of the `static` arguments."""
+    """A function compiled by JAX, once for each shape and each value of the `static` arguments."""
     from jax import jit
 
     result: Callable[..., Any] = jit(function, static_argnames=static)
@@ -69,13 +69,13 @@ def is_compilable(function: Callable[[Array], Array], array: Array) -> bool:
 
     try:
         eval_shape(function, array)
-    except errors.JAXTypeError:  # a user's function looks at values
+    except errors.JAXTypeError:  # a function of the user needs values
         return False
     return True
 
 
 def known(condition: Array) -> Condition:
-    """A condition as a number of Python, waiting for its device; as it is where it is traced."""
+    """A condition as a bool of Python, after a wait for its device; itself if it is traced."""
     value = concrete_int(condition)
     return condition if value is None else bool(value)
 
@@ -97,7 +97,7 @@ def appended(A: Array, block: Array, count: Count, axis: int) -> Array:
 
 
 def leading(A: Array, count: Count, axis: int) -> Array:
-    """The first `count` entries of `A` along an axis, all that is in use."""
+    """The first `count` entries of `A` along an axis; in a trace the rest is zero."""
     if isinstance(count, int):
         index: list[Any] = [slice(None)] * A.ndim
         index[axis] = slice(count)

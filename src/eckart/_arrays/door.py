@@ -1,4 +1,4 @@
-"""What every public function does with its arguments and its results, whatever it computes."""
+"""The conversion of arguments and results that every public function has."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ R = TypeVar("R")
 
 
 def public(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function be called from outside.
+    """Make a function public: convert its arguments and its results.
 
-    Arguments come in the byte order of the machine and without empty chunks. Arrays of NumPy that
-    come with traced ones of JAX become arrays of JAX, as in its own functions. What PyTorch has yet
-    to conjugate is conjugated. NumPy's warnings about numbers do not leave the function: what is
-    not finite is refused in a sentence, or is the result. Results have their entries in row-major
-    order, in the byte order of the first argument.
+    Arguments are converted to the byte order of the machine, and empty chunks are removed. Next to
+    traced arrays of JAX, arrays of NumPy become arrays of JAX, as in JAX's own functions. Lazy
+    conjugations of PyTorch are carried out. NumPy's warnings about numbers are disabled, because
+    values that are not finite are refused, or are the result. Results are in row-major order, and
+    in the byte order of the first argument.
     """
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> R:
         order = _byte_order(args[0]) if args else "="
-        # PyTorch's compiler makes a number a symbol, and cannot look for attributes of one.
+        # PyTorch's compiler turns a number into a symbol, which has no attributes to check.
         candidates = [v for v in (*args, *kwargs.values()) if not isinstance(v, int | float | str)]
         traced = _traced(candidates)
         args = tuple(_admitted(value, traced) for value in args)
@@ -53,7 +53,7 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _traced(values: list[Any]) -> Array | None:
-    """The first traced array of JAX among arguments and the parts of factors; None without one."""
+    """The first traced array of JAX among the arguments and the parts of factors, or None."""
     for value in values:
         if isinstance(value, tuple):
             found = _traced([*value]) if _is_record(value) else None
@@ -65,7 +65,7 @@ def _traced(values: list[Any]) -> Array | None:
 
 
 def _admitted(value: Any, traced: Array | None) -> Any:
-    """An argument, or the parts of factors, as everything inside expects it."""
+    """An argument, or the parts of factors, after conversion."""
     if _is_record(value):
         parts = [_admitted(part, traced) for part in value]
         same = all(new is old for new, old in zip(parts, value, strict=True))
@@ -78,9 +78,9 @@ def _admitted(value: Any, traced: Array | None) -> Any:
 
 
 def _without_empty_chunks(A: Any) -> Any:
-    """A Dask array whose chunks all have entries, unless it has none itself.
+    """A Dask array without empty chunks, unless the array itself is empty.
 
-    A filter leaves chunks without rows, which some reductions of Dask refuse.
+    A filter leaves chunks without rows, and some reductions of Dask refuse them.
     """
     if any(math.isnan(length) for lengths in A.chunks for length in lengths):
         return A
@@ -89,7 +89,7 @@ def _without_empty_chunks(A: Any) -> Any:
 
 
 def _without_warnings(values: list[Any]) -> AbstractContextManager[Any]:
-    """NumPy's warnings about numbers off; PyTorch has none, and its compiler cannot do that."""
+    """Disable NumPy's warnings about numbers; not for PyTorch, whose compiler cannot trace this."""
     likes = [getattr(value[0] if _is_record(value) else value, "like", value) for value in values]
     if any(is_torch(like[0] if _is_record(like) else like) for like in likes):
         return nullcontext()
@@ -97,7 +97,7 @@ def _without_warnings(values: list[Any]) -> AbstractContextManager[Any]:
 
 
 def _byte_order(value: Any) -> str:
-    """How NumPy calls the byte order of a matrix, ``"="`` if it is that of the machine."""
+    """NumPy's symbol of the byte order of a matrix, ``"="`` for that of the machine."""
     dtype: Any = getattr(value, "dtype", None)
     return "=" if getattr(dtype, "isnative", True) else str(dtype.byteorder)
 

@@ -1,7 +1,7 @@
 """Products and decompositions that behave the same on every library.
 
-Entries near the ends of the range are scaled by an exact power of two first, and a matrix with a
-NaN or an infinity has NaN singular values: no library's own error, no library's finite nonsense.
+A decomposition scales entries near the ends of the range by a power of two first. A matrix with a
+NaN or an infinity has NaN singular values on every library.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ from eckart._arrays.namespace import (
     real_dtype,
 )
 
-# Entries of a part of a matrix. In float64 they take no more than eight megabytes.
+# Entries of a part of a matrix: at most eight megabytes in float64.
 CHUNK = 2**20
-# Longest side of the matrices of a stack that CUDA decomposes all at once.
+# Longest side of the matrices of a stack that CUDA decomposes at the same time.
 _SMALL = 32
-# Rows that are factorized at once. LAPACK may add the squares of a column up one by one: PyTorch's
-# singular values of 2**20 rows in float32 are off by 1e-5, of as many columns by 3e-4.
+# Rows that are factorized at once. LAPACK may add the squares of a column one after another. In
+# float32 the singular values of PyTorch have an error of 1e-5 for 2**20 rows, and of 3e-4 for 2**20
+# columns.
 _ROWS = 2**11
 
 
 def matmul(A: Array, B: Array) -> Array:
-    """Matrix product at the full precision of the dtype, whatever the user's settings are."""
+    """Matrix product at the full precision of the dtype, for all settings of the user."""
     with full_precision(A):
         return awaited(namespace(A, B).matmul(A, B))
 
@@ -48,8 +49,9 @@ def matmul(A: Array, B: Array) -> Array:
 def multiplies_transposed(A: Array) -> bool:
     """Whether ``adjoint(A) @ X`` is as fast as ``adjoint(X) @ A`` for a large `A` and a thin `X`.
 
-    The adjoint of a complex matrix is a copy. JAX copies a real one too, which takes twice the time
-    of the product. In float64 the BLAS of NumPy takes twice as long, in float32 a tenth less.
+    The adjoint of a complex matrix is a copy. JAX also copies the transpose of a real matrix, which
+    takes twice the time of the product. ``adjoint(A) @ X`` takes the BLAS of NumPy twice the time
+    in float64, and a tenth less time in float32.
     """
     return dtype_name(A.dtype) == "float32" and not is_jax(A)
 
@@ -57,8 +59,8 @@ def multiplies_transposed(A: Array) -> bool:
 def normalized(A: Array) -> tuple[Array, Array]:
     """`A` times a power of two per matrix, and that power, shape (..., 1, 1).
 
-    The product has entries whose squares neither overflow nor vanish. Where `A` has a NaN or an
-    infinity, the power is NaN and the product zero.
+    The squares of the scaled entries neither overflow nor underflow. For a matrix with a NaN or an
+    infinity the power is NaN, and the scaled matrix is zero.
     """
     power = normalizing_power(A)
     xp = namespace(A)
@@ -80,12 +82,14 @@ def normalizing_power(A: Array) -> Array:
 
 
 def normalizing_root(largest: Array) -> Array:
-    """Square root of a power of two that brings a modulus near one, NaN for one that is not finite.
+    """Square root of a power of two that brings a modulus near one; NaN for one that is not finite.
 
-    So near that the fourth power neither overflows nor vanishes. The power of two and its
-    reciprocal are normal numbers without a derivative. A division by the modulus itself would not
-    be safe: JAX on a CPU multiplies by the reciprocal, and takes a subnormal one for zero; and the
-    derivative of the quotient has the square of the divisor in it.
+    The fourth power of the scaled modulus neither overflows nor underflows. The power of two and
+    its reciprocal are normal numbers without a derivative.
+
+    A division by the modulus itself would not be safe. JAX on a CPU multiplies by the reciprocal
+    and flushes a subnormal one to zero. The derivative of the quotient has the square of the
+    divisor.
     """
     xp = namespace(largest)
     exponent = exponent_range(largest)
@@ -106,7 +110,7 @@ def exponent_range(array: Array) -> int:
 def largest_modulus(A: Array) -> Array:
     """Largest modulus in each matrix, shape (..., 1, 1), without a copy of the matrix.
 
-    Of complex entries the larger of both parts, as their own modulus might overflow.
+    For complex entries the larger of both parts, because their modulus might overflow.
     """
     xp = namespace(A)
     if 0 in A.shape[-2:]:
@@ -115,13 +119,13 @@ def largest_modulus(A: Array) -> Array:
     axes = {"axis": (-2, -1), "keepdims": True}
     ends = [end for part in parts for end in (xp.max(part, **axes), -xp.min(part, **axes))]
     largest = functools.reduce(xp.maximum, ends)
-    if is_jax(A):  # passes over NaN on a CPU: https://github.com/openxla/xla/issues/21461
+    if is_jax(A):  # it ignores NaN on a CPU: https://github.com/openxla/xla/issues/21461
         largest = xp.where(xp.any(A != A, **axes), math.nan, largest)
     return awaited(largest)
 
 
 def modulus(A: Array) -> Array:
-    """Modulus of each entry, within a factor of two where the true one would overflow."""
+    """Modulus of each entry; for complex entries the larger part, which cannot overflow."""
     xp = namespace(A)
     if is_complex(A):
         return xp.maximum(xp.abs(xp.real(A)), xp.abs(xp.imag(A)))
@@ -147,7 +151,7 @@ def svd(A: Array) -> tuple[Array, Array, Array]:
 
 
 def svdvals(A: Array) -> Array:
-    """Singular values alone, NaN for a matrix that is not finite."""
+    """Singular values, NaN for a matrix that is not finite."""
     m, n = A.shape[-2:]
     if _tall_parts(A, n, m) > 1:
         return svdvals(adjoint(A))
@@ -159,11 +163,11 @@ def svdvals(A: Array) -> Array:
 
 
 def _needs_qr_iteration(A: Array) -> bool:
-    """Whether the library would take the Jacobi iteration of CUDA, and had better not.
+    """Whether the library would use the Jacobi iteration of CUDA although QR iteration is better.
 
-    Its errors are as many units of rounding as there are columns, and several times that: repeated
-    singular values come out apart. QR iteration takes twice the time; but not for a stack of small
-    matrices, all of which Jacobi takes at once, a hundred times as fast.
+    The error of the Jacobi iteration is several units of rounding times the number of columns, so
+    repeated singular values differ. QR iteration takes twice the time. For a stack of small
+    matrices the Jacobi iteration is a hundred times as fast, and remains in use.
     """
     if A.ndim > 2 and max(A.shape[-2:]) <= _SMALL:
         return False
@@ -190,9 +194,9 @@ def qr(A: Array) -> tuple[Array, Array]:
 
     Notes
     -----
-    Rows of a tall matrix are factorized some at a time, then the small factors on top of each other
-    [1]_. So the norms of long columns do not lose digits, and a matrix that lies in pieces on
-    several devices is not brought together.
+    Parts of a tall matrix are factorized first, then their triangles on top of each other [1]_. So
+    the norms of long columns do not lose digits, and the pieces of a sharded matrix stay on their
+    devices.
 
     References
     ----------
@@ -215,13 +219,13 @@ def qr(A: Array) -> tuple[Array, Array]:
 
 
 def stays_in_pieces(A: Array) -> bool:
-    """Whether `svd` leaves the pieces of `A` where they are."""
+    """Whether `svd` leaves the pieces of a sharded matrix on their devices."""
     m, n = A.shape[-2:]
     return pieces(A) > 1 and max(_tall_parts(A, m, n), _tall_parts(A, n, m)) > 1
 
 
 def _tall_parts(A: Array, m: int, n: int) -> int:
-    """In how many tall parts, each with as many rows, `A` is factorized, if it is m by n."""
+    """Number of tall parts, with equal numbers of rows, in which an m by n matrix is factorized."""
     p = pieces(A)
     if p > 1:
         return p if m % p == 0 and m >= 2 * p * n > 0 else 1
@@ -236,10 +240,10 @@ def eigvalsh(A: Array) -> Array:
 def eigh(A: Array) -> tuple[Array, Array]:
     """Eigenvalues, ascending, and eigenvectors of a Hermitian matrix.
 
-    LAPACK's divide and conquer gives up on some finite matrices, Gram matrices of graded columns
-    among them (https://github.com/numpy/numpy/issues/6002). Turned upside down, all that were met
-    have passed. Of a stack each matrix is then tried alone, as what CUDA takes for stacks gives up
-    on matrices that it decomposes one by one.
+    LAPACK's divide and conquer fails for some finite matrices, for example for Gram matrices of
+    graded columns (https://github.com/numpy/numpy/issues/6002). With reversed rows and columns it
+    has not failed for any known one. If a stack fails, its matrices are decomposed one by one,
+    because the algorithm of CUDA for stacks fails for matrices that CUDA decomposes alone.
     """
     xp = namespace(A)
     try:
@@ -255,7 +259,7 @@ def eigh(A: Array) -> tuple[Array, Array]:
 
 
 def root(values: Array) -> Array:
-    """Square root of what should not be negative, with a derivative of zero at zero."""
+    """Square root; zero, with a derivative of zero, for values that are not positive."""
     xp = namespace(values)
     positive = values > 0
     return xp.where(positive, xp.sqrt(xp.where(positive, values, 1.0)), 0.0)
@@ -284,7 +288,7 @@ def squared_norm(A: Array) -> Array:
 
 
 def chunks(A: Array, *others: Array) -> Iterator[tuple[Array, ...]]:
-    """A few rows at a time of `A` and of the others, small beside a large matrix `A`."""
+    """Parts of a few rows of `A` and of the other arrays, one after another."""
     m, n = A.shape[-2:]
     rows = max(1, CHUNK // max(1, n * math.prod(A.shape[:-2])))
     for start in range(0, max(1, m), rows):

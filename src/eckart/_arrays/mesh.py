@@ -1,8 +1,9 @@
-"""Matrices of JAX that are spread over a mesh of devices: how they lie, and what comes of them.
+"""Matrices of JAX that are sharded over a mesh of devices, and the sharding of the results.
 
-JAX's compiler finds out what the devices must exchange. On mesh axes of the kind ``Auto`` it also
-decides how a result lies; on those of the kind ``Explicit`` every operation would have to be told,
-for which the array API has no words. So public functions leave that kind at their door.
+JAX's compiler determines the communication between the devices. On mesh axes of the type ``Auto``
+the compiler also determines the sharding of each result. On axes of the type ``Explicit`` every
+operation would need a sharding as an argument, which the array API does not have. So public
+functions compute with axes of the type ``Auto``.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ R = TypeVar("R")
 
 
 def across_devices(function: Callable[P, R]) -> Callable[P, R]:
-    """Let arguments of a public function be spread over a mesh, and factors lie as the first does.
+    """Let a public function take sharded arguments, and shard its factors like the first argument.
 
-    Their rows are divided among the devices as its rows are, their columns as its columns, wherever
-    the number of them can be. While values are traced, axes of the kind ``Auto`` do not tell how a
-    matrix lies, and all is left to the compiler.
+    The rows of a left factor are sharded like the rows of the argument, and the columns of a right
+    factor like its columns, if their number is divisible. For traced values on axes of the type
+    ``Auto`` the sharding is unknown, and the compiler determines that of the result.
     """
 
     @functools.wraps(function)
@@ -51,14 +52,14 @@ def across_devices(function: Callable[P, R]) -> Callable[P, R]:
         layout = {"rows": left, "values": (*stack, None), "columns": right}
 
         def placed(part: Array, axes: tuple[Any, ...]) -> Array:
-            # Where there are both kinds, those of the kind ``Auto`` are the compiler's.
-            told = over.explicit_axes or over.axis_names
-            named = [tuple(name for name in names or () if name in told) for names in axes]
+            # On a mesh with axes of both types the compiler uses those of the type ``Auto``.
+            usable = over.explicit_axes or over.axis_names
+            named = [tuple(name for name in names or () if name in usable) for names in axes]
             spec = (
                 names if names and length % _devices(over, names) == 0 else None
                 for length, names in zip(part.shape, named, strict=False)
             )
-            if is_plain(part) and mesh(part) is None:  # as JAX has a slice of nothing
+            if is_plain(part) and mesh(part) is None:  # such as an empty slice
                 part = _copied(over, part)
             return awaited(place(part, jax.NamedSharding(over, jax.P(*spec))))
 
@@ -69,7 +70,7 @@ def across_devices(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def lengthwise(A: Array) -> Array:
-    """`A` divided by its rows alone, among the same devices; all of them, if it is traced."""
+    """`A` sharded by its rows only, over the same devices; over all of them if it is traced."""
     import jax
 
     over = mesh(A)
@@ -83,13 +84,13 @@ def lengthwise(A: Array) -> Array:
 
 
 def _mesh_of(arguments: list[Any]) -> Any:
-    """The first mesh that an argument, or a part of one, is spread over."""
+    """The first mesh that an argument, or a part of one, is sharded over."""
     parts = [part for A in arguments for part in (A if isinstance(A, tuple) else (A,))]
     return next((over for over in map(mesh, parts) if over is not None), None)
 
 
 def _brought(over: Any, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-    """The arguments, those that JAX would move by itself put on every device of the mesh."""
+    """The arguments; those that were put on no device are copied to every device of the mesh."""
     import jax
 
     if not isinstance(over, jax.sharding.Mesh):  # traced, and moved by the compiler
@@ -103,8 +104,8 @@ def _brought(over: Any, function: Callable[..., Any], args: Any, kwargs: Any) ->
         names = list(inspect.signature(function).parameters)
         name = getattr(path[0], "key", None) or names[path[0].idx]
         raise ValueError(
-            f"`{name}` must lie on the {over.size} devices of the mesh that another argument is "
-            f"spread over, got an array on {part.devices()}. Put it there: "
+            f"`{name}` must be on the {over.size} devices of the mesh of another argument, got an "
+            f"array on {part.devices()}. Move it with "
             f"jax.device_put({name}, jax.NamedSharding(mesh, jax.P()))."
         )
 
@@ -115,7 +116,7 @@ def _brought(over: Any, function: Callable[..., Any], args: Any, kwargs: Any) ->
 
 
 def _copied(over: Any, A: Array) -> Array:
-    """`A` on every device of the mesh; where all is traced, as it is."""
+    """A copy of `A` on every device of the mesh; `A` itself if values are traced."""
     import jax
 
     if isinstance(over, jax.sharding.Mesh):
@@ -124,7 +125,7 @@ def _copied(over: Any, A: Array) -> Array:
 
 
 def _untyped(over: Any, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    """The result of `function` for the same arrays on axes of the kind ``Auto``."""
+    """The result of `function` for the same arrays on axes of the type ``Auto``."""
     import jax
 
     kinds = dict.fromkeys(over.explicit_axes, jax.sharding.AxisType.Auto)
@@ -138,7 +139,7 @@ def _untyped(over: Any, function: Callable[..., Any], args: Any, kwargs: dict[st
 
 
 def _arranged(result: Any, layout: dict[str, Any], placed: Callable[..., Array]) -> Any:
-    """`result` with factors of a matrix as `layout` says, and all others whole on every device."""
+    """`result` with factors of a matrix sharded by `layout`, and the rest copied to each device."""
     if not isinstance(result, tuple):
         return placed(result, ())
     sides = getattr(result, "sides", ())
@@ -148,7 +149,7 @@ def _arranged(result: Any, layout: dict[str, Any], placed: Callable[..., Array])
 
 
 def _axes(A: Array) -> list[tuple[str, ...]]:
-    """The mesh axes that each axis of `A` is divided among."""
+    """The mesh axes over which each axis of `A` is sharded."""
     spec = getattr((A if is_plain(A) else A.aval).sharding, "spec", ())
     each = [() if names is None else names for names in spec]
     named = [names if isinstance(names, tuple) else (names,) for names in each]

@@ -1,6 +1,6 @@
-"""Which library an array is from, which format its numbers have, where it lives.
+"""The library, the number format and the device of an array.
 
-The only door to ``array_api_compat``. Nothing above this floor knows the name of a library.
+This is the only module that imports ``array_api_compat``.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ FORMATS = {
 
 
 def namespace(*arrays: Array) -> Namespace:
-    """The array API namespace that `arrays` share; TypeError if they share none.
+    """The array API namespace that `arrays` share; TypeError if they are of different libraries.
 
-    NumPy's go along with Dask's, which are made of them.
+    Arrays of NumPy may be mixed with those of Dask, whose chunks are arrays of NumPy.
     """
     if len(arrays) > 1 and any(map(is_dask, arrays)):
         arrays = tuple(array for array in arrays if not array_api_compat.is_numpy_array(array))
@@ -54,24 +54,24 @@ def namespace(*arrays: Array) -> Namespace:
 
 
 def library(array: Array) -> str:
-    """The name its users call the library of `array`."""
+    """The usual name of the library of `array`."""
     parts = namespace(array).__name__.split(".")
     return str(parts[1] if parts[0] == "array_api_compat" else parts[0])
 
 
 def device(array: Array) -> Device:
-    """Where `array` lives; None for a traced array of a library that does not say.
+    """Device of `array`; None for a traced array of a library that does not know it.
 
-    Of an array of JAX that is spread over a mesh, all devices of the mesh, each with a whole copy.
+    For a sharded array of JAX: all devices of its mesh, with a whole copy on each.
     """
     where = array_api_compat.device(array)
     return where.update(spec=()) if hasattr(where, "spec") else where
 
 
 def mesh(array: Array) -> Any:
-    """The mesh of devices that an array of JAX is spread over, None where it has one device.
+    """The mesh of a sharded array of JAX; None for an array on one device.
 
-    Within a ``shard_map``, where every device has an array of its own, it has one.
+    Within ``shard_map`` every device has an array of its own, so the result is None.
     """
     if not is_jax(array):
         return None
@@ -82,10 +82,10 @@ def mesh(array: Array) -> Any:
 
 
 def pieces(A: Array) -> int:
-    """In how many pieces the rows and columns of `A` are, each on a device of its own.
+    """Number of pieces of the rows and columns of `A`, each on a device of its own.
 
-    What is traced does not tell: one matrix on a mesh counts as divided among all its devices, a
-    stack, and what ``vmap`` takes from one, as not divided within its matrices.
+    A traced array does not have this number. One matrix on a mesh counts as sharded over all
+    devices. The matrices of a stack, and of ``vmap``, count as whole.
     """
     over = mesh(A)
     if over is None:
@@ -98,10 +98,10 @@ def pieces(A: Array) -> int:
 
 
 def awaited(array: Array) -> Array:
-    """`array`, computed by now if CPU devices of JAX had to exchange something for it.
+    """`array`, after its computation has ended, if it is sharded over CPU devices of JAX.
 
-    They stand still for ever where each of them has 32 operations to do by the time that one of
-    them begins an exchange. Processors of other kinds keep the order of what they are given.
+    CPU devices deadlock if each has 32 operations in its queue when one of them starts an exchange.
+    Devices of other kinds keep the order of their operations.
     """
     if mesh(array) is not None and is_plain(array) and platform(array) == "cpu":
         array.block_until_ready()
@@ -109,7 +109,7 @@ def awaited(array: Array) -> Array:
 
 
 def platform(array: Array) -> str:
-    """The kind of devices that an array of JAX lives on; if it is traced, the default one."""
+    """The kind of device of an array of JAX; the default kind for a traced array."""
     if is_plain(array):
         return str(next(iter(array.devices())).platform)
     from jax import default_backend
@@ -139,7 +139,7 @@ def is_complex(array: Array) -> bool:
 
 
 def working(array: Array) -> Array:
-    """`array` in the dtype it is computed in: half precision becomes float32."""
+    """`array` in the working dtype: float32 for half precision, else its own dtype."""
     if not is_half(array):
         return array
     xp = namespace(array)
@@ -147,7 +147,7 @@ def working(array: Array) -> Array:
 
 
 def cast(array: Array, dtype: DType) -> Array:
-    """`array` in `dtype`, itself where it has it already."""
+    """`array` in `dtype`; `array` itself if it already has this dtype."""
     return array if array.dtype == dtype else namespace(array).astype(array, dtype)
 
 
@@ -166,7 +166,7 @@ def has_double(array: Array) -> bool:
 
 
 def widest(array: Array) -> Array:
-    """`array` in double precision where its library has it, else as it is."""
+    """`array` in double precision if its library has it, else `array` itself."""
     if not has_double(array):
         return array
     xp = namespace(array)
@@ -174,7 +174,7 @@ def widest(array: Array) -> Array:
 
 
 def conjugate(A: Array) -> Array:
-    """Complex conjugate; `A` itself where it is real."""
+    """Complex conjugate; `A` itself if it is real."""
     return namespace(A).conj(A) if is_complex(A) else A
 
 
@@ -189,25 +189,25 @@ def transpose(A: Array) -> Array:
 
 
 def native(array: Array) -> Array:
-    """`array` in the byte order of the machine, which only NumPy's need not have, and Dask's."""
+    """`array` in the byte order of the machine. Only arrays of NumPy and Dask may have another."""
     if getattr(array.dtype, "isnative", True):
         return array
     return array.astype(array.dtype.newbyteorder("="))
 
 
 def resolved(array: Array) -> Array:
-    """A tensor of PyTorch whose entries are conjugated or negated, not only to be read so.
+    """A tensor of PyTorch without a lazy conjugation or negation.
 
-    The imaginary part of a tensor that is to be conjugated has no rule under ``vmap``.
+    Under ``vmap`` the imaginary part of a lazily conjugated tensor has no rule.
     """
     if is_compiled(array) or not is_complex(array) or not is_strided(array):
-        return array  # the compiler cannot ask, and has no ``vmap`` of that kind
+        return array  # the compiler does not trace the question, and needs no such ``vmap``
     lazy = array.is_conj() or array.is_neg()
     return array.resolve_conj().resolve_neg() if lazy else array
 
 
 def contiguous(array: Array) -> Array:
-    """`array` with its entries in row-major order, where its library lets them lie otherwise."""
+    """`array` with its entries in row-major order, if its library has other orders."""
     if is_torch(array):
         return array.resolve_conj().resolve_neg().contiguous()
     if is_dask(array):
@@ -222,16 +222,16 @@ def is_array(value: Any) -> bool:
 
 
 def is_strided(array: Array) -> bool:
-    """Whether `array` is stored entry by entry: not sparse, nor in another library's layout."""
+    """Whether `array` is a dense tensor: not sparse, nested or in the layout of oneDNN."""
     if not array_api_compat.is_torch_array(array):
         return True
     return bool(array.layout == namespace(array).strided) and not array.is_nested
 
 
 def is_ordinary(array: Array) -> bool:
-    """Whether `array` has entries, all of them, and no masks: as not all of PyTorch's classes do.
+    """Whether `array` has all its entries: not a masked or an uninitialized tensor of PyTorch.
 
-    They are known by name, as two of them let nothing else be asked.
+    Two of these classes support no other question than the name of the class.
     """
     return type(array).__name__ not in (
         "MaskedTensor",
@@ -241,14 +241,14 @@ def is_ordinary(array: Array) -> bool:
 
 
 def concrete_int(array: Array) -> int | None:
-    """The integer in `array`, waiting for its device; None where it is only traced."""
+    """The integer in `array`, after a wait for its device; None if it is traced."""
     if array_api_compat.is_torch_array(array) and namespace(array).compiler.is_compiling():
         return None
     try:
         return int(array)
     except TypeError:  # JAX under jit and vmap
         return None
-    except RuntimeError as error:  # PyTorch under vmap and on the meta device has no class for it
+    except RuntimeError as error:  # PyTorch under vmap and on the meta device
         if "vmap" in str(error) or "meta" in str(error):
             return None
         raise
@@ -258,7 +258,7 @@ def concrete_ints(arrays: list[Array]) -> list[int]:
     """The integers in arrays that are not traced, with one wait for their device."""
     xp = namespace(arrays[0])
     together = xp.stack([xp.astype(array, xp.int64) for array in arrays])
-    if hasattr(together, "tolist"):  # one by one, each would be waited for
+    if hasattr(together, "tolist"):  # one wait, not one for each entry
         return list(together.tolist())
     return [int(together[i]) for i in range(len(arrays))]
 
@@ -269,17 +269,17 @@ def is_torch(array: Array) -> bool:
 
 
 def is_jax(array: Array) -> bool:
-    """Whether `array` is of JAX, whose compiled functions may be differentiated unseen."""
+    """Whether `array` is of JAX."""
     return bool(array_api_compat.is_jax_array(array))
 
 
 def is_dask(array: Array) -> bool:
-    """Whether `array` is of Dask, in chunks that are not computed yet."""
+    """Whether `array` is of Dask."""
     return bool(array_api_compat.is_dask_array(array))
 
 
 def is_plain(array: Array) -> bool:
-    """Whether `array` has values, and nobody asks for a derivative with respect to them."""
+    """Whether `array` is neither traced nor differentiated."""
     if is_jax(array):
         return all(kind.__name__ != "Tracer" for kind in type(array).__mro__)
     if not array_api_compat.is_torch_array(array):
@@ -304,8 +304,8 @@ def is_compiled(array: Array) -> bool:
 def has_derivative(array: Array) -> bool:
     """Whether PyTorch may be asked for a derivative with respect to `array`.
 
-    Within forward differentiation it may be for any array: of a tangent at an outer level of nested
-    transformations, the array itself says nothing.
+    Within forward differentiation the answer is True for every array: an array does not show its
+    tangents at outer levels of nested transformations.
     """
     if not array_api_compat.is_torch_array(array):
         return False
@@ -317,10 +317,10 @@ def has_derivative(array: Array) -> bool:
 
 @contextmanager
 def full_precision(array: Array) -> Iterator[None]:
-    """Keep PyTorch and JAX from rounding the factors of products to TF32 or a half precision.
+    """Keep PyTorch and JAX from rounding the factors of products to TF32 or half precision.
 
-    A graph under ``torch.compile`` can leave autocast but not change the settings of float32
-    products: there it follows the user's.
+    A graph under ``torch.compile`` can leave autocast, but cannot change the settings of float32
+    products. It uses the settings of the user.
     """
     if is_jax(array):
         from jax import default_matmul_precision
@@ -350,15 +350,15 @@ def full_precision(array: Array) -> Iterator[None]:
 class _Pins:
     """PyTorch's settings of float32 products, pinned while any thread multiplies.
 
-    They are global, so the first to come sets them and the last to leave puts them back. Only the
-    two that products read are touched, through the interface that the older ones write to as well:
-    https://github.com/pytorch/pytorch/issues/179445.
+    The settings are global. The first thread to enter sets them, and the last one to leave restores
+    them. Only the two settings that products read are changed, with the newer interface, because
+    the older interface writes to it too: https://github.com/pytorch/pytorch/issues/179445.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.inside = 0
-        self.mine = threading.local()  # how many of them are this thread's
+        self.mine = threading.local()  # number of entries of this thread
         self.before: list[tuple[Any, str]] = []
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -372,7 +372,7 @@ class _Pins:
             if self.inside == 0:
                 settings = (backends.cuda.matmul, backends.mkldnn.matmul)
                 read = [(setting, setting.fp32_precision) for setting in settings]
-                # One that reads like its parent has inherited it, and shall go on doing so.
+                # A setting equal to its parent is inherited, and has to stay so.
                 self.before = [
                     (setting, "none" if precision == backends.fp32_precision else precision)
                     for setting, precision in read
@@ -391,7 +391,7 @@ class _Pins:
                 self.restore()
 
     def forked(self) -> None:
-        """Leave for the threads that a child process has not got, all but the one that forked."""
+        """Leave for all threads but the one that forked: the child process has only this one."""
         self.inside = getattr(self.mine, "inside", 0)
         if self.inside == 0:
             self.restore()

@@ -1,4 +1,4 @@
-"""Singular values as numbers: their largest, their length, and powers of two that leave room."""
+"""The largest singular value, the norm of singular values, and powers of two that scale them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from eckart._arrays.namespace import Array, cast, device, namespace, widest
 
 
 def unit(S: Array) -> Array:
-    """The largest singular value, one for a zero matrix; shape (..., 1)."""
+    """The largest singular value, or one for a zero matrix; shape (..., 1)."""
     first = _first(S)
     return namespace(S).where(first == 0, 1.0, first)
 
@@ -15,7 +15,7 @@ def unit(S: Array) -> Array:
 def normalised(values: Array) -> tuple[Array, Array]:
     """Nonnegative values times a power of two that brings the largest near one, and its root.
 
-    In double precision where the library has it; the root has the shape (..., 1).
+    The values are in double precision if the library has it. The root has the shape (..., 1).
     """
     values = widest(values)
     factor = normalizing_root(largest(values)[..., None])
@@ -23,14 +23,14 @@ def normalised(values: Array) -> tuple[Array, Array]:
 
 
 def length(values: Array) -> Array:
-    """Square root of the sum of the squares, whatever the size of the values; shape (...)."""
+    """Square root of the sum of the squares, without overflow; shape (...)."""
     ratios, factor = normalised(values)
     norm = root(namespace(ratios).sum(ratios * ratios, axis=-1))
     return cast(norm / factor[..., 0] / factor[..., 0], values.dtype)
 
 
 def largest(values: Array) -> Array:
-    """The largest of nonnegative values, zero of none; shape (...)."""
+    """The largest of nonnegative values, zero if there are no values; shape (...)."""
     xp = namespace(values)
     return xp.max(xp.concat([xp.zeros_like(_first(values)), values], axis=-1), axis=-1)
 
