@@ -1,4 +1,4 @@
-"""The script ``eckart``: Control-C ends it without a word from its first moment on."""
+"""The script ``eckart``. Control-C ends it without a message at any time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 def main() -> None:
-    """Import the command, which takes a while, and run it."""
+    """Import the command, which takes some time, and run it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from eckart.cli import main

@@ -21,7 +21,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(monkeypatch, capsys
         eckart.cli.main()
     assert end.value.code == 2
     assert capsys.readouterr().err == (
-        "Error: the command `eckart` needs rich, not installed here. "
+        "Error: the command `eckart` needs rich, which is not installed. "
         "Install the extra with pip install 'eckart[cli]'.\n"
     )
 

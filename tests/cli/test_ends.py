@@ -61,8 +61,8 @@ def test_an_output_that_takes_nothing_is_a_sentence(npz, tmp_path):
     ended = shell('"$@" >/dev/full', "factorize", npz, "--rank", 1, "-o", out)
     assert ended.returncode == 3
     assert ended.stderr == (
-        "Error: standard output must take what was found, but it does not: No space left on "
-        f"device. `{out}` is written, and whole. Direct it elsewhere.\n"
+        "Error: standard output must be writable, but it is not: No space left on device. "
+        f"`{out}` is complete. Redirect it to another place.\n"
     )
     assert read(out)
     ended = shell('"$@" >/dev/full', "inspect", "--help")
@@ -311,7 +311,7 @@ def test_the_package_runs_as_a_module_and_says_what_it_needs():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith("Error: the command `eckart` needs safetensors, not installed")
+    assert ended.stderr.startswith("Error: the command `eckart` needs safetensors, which is not")
 
 
 def test_many_small_matrices_are_measured_in_stacks(tmp_path, run, monkeypatch, entries):

@@ -353,7 +353,7 @@ def test_where_every_matrix_is_refused_nothing_is_written(tmp_path, refused):
 def test_without_a_rule_nothing_is_cut(npz, tmp_path, refused):
     """The sentence names both."""
     sentence = refused("factorize", npz, "-o", tmp_path / "out.npz")
-    assert sentence.startswith("`--rank` or `--error` must say where to cut")
+    assert sentence.startswith("`--rank` or `--error` must choose a rank")
 
 
 def test_without_a_file_to_write_nothing_is_cut(npz, run):
@@ -394,12 +394,12 @@ def test_a_dtype_that_the_format_lacks_is_refused_before_the_work(
     monkeypatch.setattr(factors, "factored", lambda *_, **__: pytest.fail("it was cut"))
     half = safetensors(w=("BF16", [1, 2], b"\0" * 4))
     assert refused("factorize", half, "--rank", 1, "-o", tmp_path / "out.npz").startswith(
-        "`-o` must name a .safetensors file for 'w' of dtype bfloat16, which a .npz has no type for"
+        "`-o` must name a .safetensors file for 'w' of dtype bfloat16, which a .npz cannot store"
     )
     np.savez(tmp_path / "w.npz", w=np.ones((2, 2), complex))
     path = tmp_path / "w.npz"
     assert refused("factorize", path, "--rank", 1, "-o", tmp_path / "out.safetensors").startswith(
-        "`-o` must name a .npz file for 'w' of dtype complex128, which a .safetensors has no type"
+        "`-o` must name a .npz file for 'w' of dtype complex128, which a .safetensors cannot store"
     )
 
 

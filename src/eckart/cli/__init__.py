@@ -1,4 +1,4 @@
-"""The command line: ``eckart demo`` tells, ``inspect`` measures a file, ``factorize`` cuts it."""
+"""The command line: ``eckart demo``, ``eckart inspect`` and ``eckart factorize``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from importlib.util import find_spec
 
 __all__ = ["main"]
 
-# What the extra `cli` brings; all of it is looked for before any of it is imported.
+# The packages of the extra `cli`. All are looked up before the first one is imported.
 _NEEDS = ("click", "rich", "safetensors", "ml_dtypes")
 
 
 def main() -> None:
-    """Run the command, or say in one sentence what to install."""
-    # A file that is opened must not become a closed standard stream.
+    """Run the command, or say which packages to install."""
+    # If a standard stream is closed, the next opened file would take its number.
     while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(null)
@@ -31,17 +31,17 @@ def _run() -> int:
     missing = [name for name in _NEEDS if find_spec(name) is None]
     if missing:
         return _refuse(
-            f"the command `eckart` needs {', '.join(missing)}, not installed here. "
+            f"the command `eckart` needs {', '.join(missing)}, which is not installed. "
             "Install the extra with pip install 'eckart[cli]'."
         )
     if sys.stdout is None:
         return _refuse(
-            "standard output must be open, as what is found is printed there, but it is closed. "
-            "Direct it to a file."
+            "standard output must be open, because the results are printed there, but it is "
+            "closed. Redirect it to a file."
         )
     from eckart.cli.commands import command
 
-    # Until here Control-C has ended the process without a word; now there may be what to clear.
+    # Up to here Control-C ended the process at once. From now on there may be files to delete.
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -59,12 +59,12 @@ def _refuse(sentence: str) -> int:
 
 
 def _leave(code: int) -> None:
-    """End with an exit code, or by the signal it stands for, so that a loop of the shell ends."""
+    """End with an exit code, or by the signal of the code, so that a loop of the shell ends too."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except OSError:  # told already; Python would try again, and complain
+        except OSError:  # reported already; Python would try again, and report it again
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if code > 128 and os.name == "posix":
         signal.signal(code - 128, signal.SIG_DFL)

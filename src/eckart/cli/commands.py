@@ -1,4 +1,4 @@
-"""The commands, their options and the order of what they do."""
+"""The commands, their options and their steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class _Group(click.Group):
-    """Commands that end in a sentence whatever stops them."""
+    """Commands whose exceptions become messages."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with ending(), printing():
@@ -36,7 +36,7 @@ class _Group(click.Group):
 
 
 class _Command(click.Command):
-    """A command that may be asked for its help only, which is printed then."""
+    """A command that may print its help, and whose help may fail to print."""
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with printing():
@@ -62,7 +62,7 @@ def command() -> None:
     help="Library whose arrays to compute with.",
 )
 def demo(backend: str) -> None:
-    """Explain low-rank adaptation (LoRA) step by step, every number measured."""
+    """Explain low-rank adaptation (LoRA) step by step, with measured numbers."""
     from eckart.cli.demo import page
 
     with printing():
@@ -78,7 +78,7 @@ def _share(ctx: click.Context, option: click.Parameter, value: float | None) -> 
     )
 
 
-# What cannot be read is told by a sentence of ours, not by the usage.
+# Click does not check that the file is readable, so that the message is ours.
 _path = click.Path(path_type=Path, readable=False)
 
 _file = click.argument("file", type=_path)
@@ -87,13 +87,13 @@ _name = click.option(
     "patterns",
     metavar="PATTERN",
     multiple=True,
-    help="Only tensors named so, for example '*.weight'; may be given several times.",
+    help="Only tensors whose name matches, for example '*.weight'; may be given several times.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
 def _rules(rank: str, error: str) -> Callable[[Decorated], Decorated]:
-    """The options that choose a rank, with what they are for."""
+    """The options that choose a rank, with their help."""
 
     def decorate(function: Decorated) -> Decorated:
         function = click.option("--error", type=float, callback=_share, help=error)(function)
@@ -124,11 +124,11 @@ def inspect(
     """Measure the rank of every matrix in FILE, a .npy, .npz or .safetensors.
 
     Shows the numerical, stable and effective rank; the rank that keeps 90, 95 and 99 % of the
-    energy, and the parameters that two factors of that rank save; and the break-even rank, the
-    largest at which factors save any. A tensor of more than two axes is taken as a matrix of its
-    first axis against the rest.
+    energy, and the share of the parameters that two factors of that rank save; and the break-even
+    rank, the largest rank at which factors save parameters. A tensor of more than two axes becomes
+    a matrix: its first axis gives the rows, the other axes together the columns.
 
-    A matrix with NaN or infinities is left out; the exit code is 1 if no other is there.
+    A matrix with NaN or infinities is left out. If every matrix is left out, the exit code is 1.
     """
     from eckart.cli import report, table
     from eckart.cli.files import tensors_in
@@ -152,8 +152,9 @@ def inspect(
 @_file
 @_name
 @_rules(
-    "Cut to this rank, or to the largest of a matrix that has fewer.",
-    "Cut to the smallest rank of this relative Frobenius error; with --rank, the smaller rank.",
+    "Truncate to this rank, or to the full rank of a smaller matrix.",
+    "Truncate to the smallest rank with this relative Frobenius error; with --rank, the smaller "
+    "rank.",
 )
 @_json
 @click.option(
@@ -162,7 +163,7 @@ def inspect(
     metavar="OUT",
     required=True,
     type=_path,
-    help="Where to write, a .safetensors or .npz; replaced if it exists.",
+    help="File to write, a .safetensors or .npz; replaced if it exists.",
 )
 @click.pass_context
 def factorize(
@@ -177,11 +178,12 @@ def factorize(
     """Replace every matrix in FILE, a .npy, .npz or .safetensors, by two factors, in OUT.
 
     A tensor NAME of m rows and n columns becomes NAME.B of m rows and NAME.A of n columns, in its
-    dtype: the product NAME.B @ NAME.A is the best approximation of its rank. A tensor of more than
-    two axes is taken as a matrix of its first axis against the rest. OUT has the factors only.
+    dtype. The product NAME.B @ NAME.A is the best approximation of its rank. A tensor of more than
+    two axes becomes a matrix: its first axis gives the rows, the other axes together the columns.
+    OUT has only the factors.
 
-    Before OUT appears it is read back, compared with what was to be written, and its errors are
-    measured. A matrix with NaN or infinities is left out, and the exit code is then 1.
+    Before OUT appears, it is read back and compared with the factors, and its errors are measured.
+    A matrix with NaN or infinities is left out. The exit code is then 1.
     """
     from eckart.cli import factors, table
     from eckart.cli.files import tensors_in
@@ -190,8 +192,8 @@ def factorize(
 
     if rank is None and error is None:
         raise Refusal(
-            "`--rank` or `--error` must say where to cut, but neither was given. "
-            "Give one, for example --error 0.1, which keeps 99 % of the energy."
+            "`--rank` or `--error` must choose a rank, but neither was given. "
+            "Pass one, for example --error 0.1, which keeps 99 % of the energy."
         )
     made = []
     with factors.storing(output, file) as stream, tensors_in(file) as tensors:
@@ -209,7 +211,7 @@ def factorize(
                     made[i] = factors.certified(made[i], read)
 
     lines = factors.as_json(made) if as_json else table.factors_page(made)
-    _tell(lines, made, chosen, f"`{output}` is written, and whole. ")
+    _tell(lines, made, chosen, f"`{output}` is complete. ")
     shortfall = factors.shortfall(made, rank, error)
     if shortfall is not None:
         say(shortfall)
@@ -238,7 +240,8 @@ def _matrices(
     if not matrices:
         raise Refusal(
             f"`{file}` must hold a matrix of floating-point numbers, but none of the "
-            f"{len(chosen)} tensors is one{_reasons(chosen, ': ')}. Choose or convert others."
+            f"{len(chosen)} tensors is one{_reasons(chosen, ': ')}. "
+            "Choose other tensors, or convert them."
         )
     return chosen, matrices
 
@@ -246,7 +249,7 @@ def _matrices(
 def _tell(
     lines: Iterable[str], results: Sequence[Result], chosen: Sequence[Tensor], written: str = ""
 ) -> None:
-    """What was found, and on stderr what was not."""
+    """Print the results, and on stderr the refused matrices and the skipped tensors."""
     with printing(written):
         for line in lines:
             click.echo(line)
@@ -258,12 +261,12 @@ def _tell(
         say(f"Skipped {number} of {len(chosen)} tensors: {_reasons(chosen)}.")
 
 
-# Reasons to tell; a file may have a dtype of its own for each tensor.
+# Reasons to print at most; a file may have another dtype for each tensor.
 _REASONS = 8
 
 
 def _reasons(tensors: Sequence[Tensor], prefix: str = "") -> str:
-    """Why tensors are no matrices, counted: ``63 with fewer than two axes, 1 of dtype int64``."""
+    """Why tensors are not matrices, counted: ``63 with fewer than two axes, 1 of dtype int64``."""
     counts = Counter(tensor.excluded for tensor in tensors if tensor.excluded is not None)
     reasons = [f"{number} {reason}" for reason, number in counts.items()]
     if len(reasons) > _REASONS:

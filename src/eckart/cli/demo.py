@@ -1,4 +1,4 @@
-"""Low-rank adaptation told in five steps, with what is measured on the way."""
+"""Low-rank adaptation explained in five steps, with measured numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import eckart
 from eckart.cli.refusal import Refusal
 from eckart.cli.text import bold
 
-# What a backend is called, what has to be installed, and the module that makes its arrays.
+# For each backend its name in print, the package to install, and the module of its arrays.
 _BACKENDS = {
     "numpy": ("NumPy", "numpy", "numpy"),
     "torch": ("PyTorch", "torch", "torch"),
@@ -40,7 +40,7 @@ def _steps(title: str, asarray: Callable[[Any], Any]) -> Iterator[str]:
     m, n = W.shape
 
     yield "A layer of a network computes W @ x + bias. Low-rank adaptation (LoRA)"
-    yield "replaces W, or what is learned on top of it, by B @ A, two thin factors."
+    yield "replaces W, or a learned change of W, by B @ A, a product of two thin factors."
     yield f"Here W is {m} x {n}, an array of {title}, {str(W.dtype).removeprefix('torch.')}:"
     yield ""
     yield from (" ".join(f"{entry:7.3f}" for entry in row) for row in np.asarray(W))
@@ -52,21 +52,21 @@ def _steps(title: str, asarray: Callable[[Any], Any]) -> Iterator[str]:
     yield " ".join(f"{value:.1e}" for value in np.asarray(S))
     yield _line("matrix_rank(W)", rank)
 
-    yield from _heading(f"2. So two factors of rank {rank} hold all of it")
+    yield from _heading(f"2. Two factors of rank {rank} reproduce W")
     factors = eckart.factorize(W, rank)
     yield f"factors = factorize(W, {rank})"
     yield _line("factors.B.shape", tuple(factors.B.shape))
     yield _line("factors.A.shape", tuple(factors.A.shape))
     yield _line("largest entry of abs(W - B @ A)", f"{_gap(W, eckart.reconstruct(factors)):.1e}")
 
-    yield from _heading("3. The layer gives the same output through them")
+    yield from _heading("3. The layer has the same output with the factors")
     dense, thin = W @ x + bias, eckart.linear(x, factors, bias)
     yield f"{'W @ x + bias':>16} {'linear(x, factors, bias)':>28}"
     for one, other in zip(np.asarray(dense), np.asarray(thin), strict=True):
         yield f"{one:16.9f} {other:28.9f}"
     yield _line("largest difference", f"{_gap(dense, thin):.1e}")
 
-    yield from _heading("4. They store fewer numbers")
+    yield from _heading("4. The factors store fewer numbers")
     limit = eckart.break_even_rank(W.shape)
     yield _line(f"W: {m} * {n}", factors.dense_size)
     yield _line(f"B and A: {rank} * ({m} + {n})", factors.size)
@@ -74,7 +74,7 @@ def _steps(title: str, asarray: Callable[[Any], Any]) -> Iterator[str]:
     yield f"Up to rank {limit} two factors store fewer numbers than W."
 
     lower = rank - 1
-    yield from _heading(f"5. At rank {lower} no matrix comes nearer to W than theirs")
+    yield from _heading(f"5. At rank {lower} no matrix is nearer to W than B @ A")
     expected = float(eckart.truncation_error(S, lower, relative=True))
     rest = np.asarray(W) - np.asarray(eckart.reconstruct(eckart.factorize(W, lower)))
     measured = np.linalg.norm(rest) / np.linalg.norm(np.asarray(W))

@@ -1,4 +1,4 @@
-"""Two factors in place of each matrix: computed, written, read back and certified."""
+"""Computes two factors of each matrix, writes them, reads them back and certifies them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from eckart.cli.text import called
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Factored(Result):
-    """The factors of a matrix in its dtype, and what they are worth once they are in a file."""
+    """The factors of a matrix in its dtype, and the certificate of the factors in the file."""
 
     factors: eckart.LowRank | None = None
     certificate: eckart.Certificate | None = None
 
     @property
     def stored(self) -> dict[str, Array]:
-        """The factors by the names they have in a file."""
+        """The factors by their names in the file."""
         factors = () if self.factors is None else zip("BA", self.factors, strict=True)
         return {f"{self.tensor.name}.{side}": array for side, array in factors}
 
 
 def factored(tensor: Tensor, A: Array, *, rank: int | None, error: float | None) -> Factored:
-    """The factors of `A`, the values of `tensor`, that the rules ask for."""
+    """The factors of `A`, the entries of `tensor`, at the rank that the rules give."""
     shape = tensor.matrix_shape
     factors = attempted(A.reshape(shape), lambda A: _best(A, limited(rank, shape), error))
     if isinstance(factors, Unfit):
@@ -47,7 +47,7 @@ def factored(tensor: Tensor, A: Array, *, rank: int | None, error: float | None)
 
 
 def _best(A: Array, rank: int | None, error: float | None) -> eckart.LowRank:
-    """The factors, by the full decomposition where an iteration gives up."""
+    """The factors; by the full SVD if an iteration does not converge."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         with suppress(RuntimeWarning):
@@ -60,11 +60,11 @@ def _best(A: Array, rank: int | None, error: float | None) -> eckart.LowRank:
 
 @contextmanager
 def storing(path: Path, source: Path) -> Iterator[IO[bytes]]:
-    """A stream to what becomes `path` when the context ends well, if it is not the `source`."""
+    """A stream to a file that becomes `path` at the end of the context; not the `source` itself."""
     try:
         same = path.samefile(source)
     except OSError:
-        same = False  # as one of them is not there
+        same = False  # one of the two does not exist
     if same:
         raise Refusal(
             f"`-o` must name another file than the one to read, got `{path}` for both. "
@@ -75,27 +75,28 @@ def storing(path: Path, source: Path) -> Iterator[IO[bytes]]:
 
 
 def refuse_unstorable(matrices: Sequence[Tensor], path: Path) -> None:
-    """Refuse, before the work, what `path` has no type or no name for."""
+    """Refuse, before the computation, a dtype or a name that the format cannot store."""
     suffix = path.suffix.lower()
     form = FORMATS[suffix]
     for tensor in matrices:
         if tensor.dtype in form.lacks:
             others = [other for other, form in FORMATS.items() if tensor.dtype not in form.lacks]
             raise Refusal(
-                f"`-o` must name a {' or '.join(others)} file for {called(tensor.name)} of "
-                f"dtype {tensor.dtype}, which a {suffix} has no type for, got `{path}`. "
+                f"`-o` must name a {' or '.join(others)} file for {called(tensor.name)} of dtype "
+                f"{tensor.dtype}, which a {suffix} cannot store, got `{path}`. "
                 "Choose another path."
             )
         why = form.refuses_name(f"{tensor.name}.B")
         if why is not None:
             raise Refusal(
-                f"each matrix must have a name that a {suffix} can hold for its factors, but that "
-                f"of {called(tensor.name)} {why}. Leave it out with `--name`, or rename it."
+                f"each matrix must have a name that a {suffix} file can store for its factors, but "
+                f"the name of the factor of {called(tensor.name)} {why}. "
+                "Leave the matrix out with `--name`, or rename it."
             )
     ((name, number),) = Counter(tensor.name for tensor in matrices).most_common(1)
     if number > 1:
         raise Refusal(
-            f"each matrix must have a name of its own, as its factors are named after it, but "
+            f"each matrix must have a name of its own, because its factors are named after it, but "
             f"{number} are called {called(name)}. Rename them, or choose others with `--name`."
         )
     listed = listed_in([f"{tensor.name}.{side}" for tensor in matrices for side in "BA"])
@@ -109,7 +110,7 @@ def refuse_unstorable(matrices: Sequence[Tensor], path: Path) -> None:
 def store(
     made: Sequence[Factored], stream: IO[bytes], path: Path, metadata: Mapping[str, str]
 ) -> None:
-    """Write all factors to `stream`, and compare what is read back with what was to be written."""
+    """Write all factors to `stream`, read them back and compare."""
     arrays = {name: array for each in made for name, array in each.stored.items()}
     if not arrays:
         name, why = next((each.tensor.name, each.unfit.sentence) for each in made if each.unfit)
@@ -129,17 +130,17 @@ def store(
 
 
 def certified(made: Factored, read: Mapping[str, Tensor]) -> Factored:
-    """`made` with a certificate of its factors as they were `read` back."""
+    """`made` with a certificate of the factors that were `read` back."""
     if made.factors is None:
         return made
     A = made.tensor.load().reshape(made.tensor.matrix_shape)
     factors = eckart.LowRank(*(read[name].load() for name in made.stored))
-    with np.errstate(over="ignore"):  # an error too large for its dtype comes out as infinite
+    with np.errstate(over="ignore"):  # an error too large for its dtype is infinite
         return replace(made, certificate=eckart.certify(A, factors))
 
 
 def shortfall(made: Sequence[Factored], rank: int | None, error: float | None) -> str | None:
-    """Say where rounding has raised the error above the one that chose the rank."""
+    """A message if rounding has raised the error above `error`; None otherwise."""
     above = [
         float(each.certificate.relative_error)
         for each in made
@@ -163,7 +164,7 @@ _MEASURED = ("relative_error", "error", "spectral_error", "failure_probability",
 
 
 def as_json(made: Sequence[Factored]) -> Iterator[str]:
-    """The factors of each matrix in numbers, for machines, line by line."""
+    """The lines of the JSON output: the numbers of each matrix."""
     return listed(made, _values)
 
 

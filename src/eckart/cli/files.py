@@ -1,4 +1,4 @@
-"""The tensors in a file, one at a time, and files of arrays: the only place that knows formats."""
+"""Reads the tensors of a file one at a time, and writes files of arrays, in all formats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-import ml_dtypes  # noqa: F401  by whose import NumPy learns what bfloat16 is
+import ml_dtypes  # noqa: F401  registers bfloat16 with NumPy
 import numpy as np
 from safetensors.numpy import save
 
@@ -29,12 +29,12 @@ from eckart.cli.text import called, elided
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
 
-# Axes that an array of NumPy may have.
+# Largest number of axes of an array of NumPy.
 _AXES = 64
 
 
 class Tensor(NamedTuple):
-    """What a file says about a tensor, and how to read it."""
+    """The name, the shape and the dtype of a tensor in a file, and a function that reads it."""
 
     name: str
     shape: tuple[int, ...]
@@ -43,7 +43,7 @@ class Tensor(NamedTuple):
 
     @property
     def excluded(self) -> str | None:
-        """Why it is no matrix of floating-point numbers; None for one that is."""
+        """Why the tensor is not a matrix of floating-point numbers; None if it is one."""
         if self.dtype == "object":
             return "of Python objects, which are never unpickled"
         if self.dtype not in _FLOATS:
@@ -54,19 +54,19 @@ class Tensor(NamedTuple):
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
-        """The first axis against the rest."""
+        """Shape of the matrix: the length of the first axis, and the product of the others."""
         return self.shape[0], math.prod(self.shape[1:])
 
 
 class Tensors(list[Tensor]):
-    """All tensors of a file, and what else it says of itself."""
+    """All tensors of a file, and the metadata of the file."""
 
     metadata: Mapping[str, str]
 
 
 @contextmanager
 def tensors_in(path: Path) -> Iterator[Tensors]:
-    """All tensors of a file in the natural order of their names, to be loaded while it is open."""
+    """All tensors of a file in the natural order of their names; they load within the context."""
     with ExitStack() as stack:
         file = stack.enter_context(_opened(path))
         with file.reading():
@@ -78,20 +78,21 @@ def tensors_in(path: Path) -> Iterator[Tensors]:
 def _natural(tensor: Tensor) -> list[str | tuple[int, str]]:
     """``layer.2`` before ``layer.10``."""
     parts = re.split(r"(\d+)", tensor.name)
-    # The longer number is the larger one; Python converts none of more than 4300 digits.
+    # The longer number is the larger one. Python does not convert more than 4300 digits.
     return [(len(part.lstrip("0")), part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-# ---- A file that may be anything -----------------------------------------------------------------
+# ---- A file with unknown content -----------------------------------------------------------------
 
 _MUST = "`{}` must be a .npy, .npz or .safetensors file"
 
-# Bytes that a file may take to list its tensors, which are read at once: names of 60,000 or more.
+# Largest size of the list of tensors in a file, in bytes. It is read at once, and has room for the
+# names of 60,000 tensors.
 DIRECTORY = 2**23
 
 
 class _File(io.BufferedReader):
-    """A file to read, not to map: a mapped one that is cut short meanwhile kills the process."""
+    """A file to read, not to map: truncating a mapped file kills the process."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path.open("rb").detach())
@@ -105,11 +106,11 @@ class _File(io.BufferedReader):
 
     @property
     def size(self) -> int:
-        """Bytes that it had when it was opened."""
+        """Size of the file in bytes when it was opened."""
         return self._state[0]
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """The next bytes; values are read into an array, so more than a directory is a lie."""
+        """The next bytes, at most `DIRECTORY`. Entries are read into an array instead."""
         wanted = self.size if size is None or size < 0 else size
         if min(wanted, self.size - self.tell()) > DIRECTORY:
             raise Refusal(
@@ -120,7 +121,7 @@ class _File(io.BufferedReader):
 
     @contextmanager
     def reading(self, name: str | None = None) -> Iterator[None]:
-        """Turn whatever a foreign file makes a reader raise into one sentence."""
+        """Turn every exception of a reader into one message."""
         where = f"`{self.path}`" if name is None else f"{called(name)} in `{self.path}`"
         try:
             with warnings.catch_warnings():
@@ -133,7 +134,7 @@ class _File(io.BufferedReader):
             self._refuse_change()
             raise _unreadable(self.path, error) from None
         except Exception as error:
-            # The readers promise no list of what a broken file makes them raise.
+            # The readers do not document their exceptions for broken files.
             self._refuse_change()
             reason = elided(str(error) or type(error).__name__, 300)
             raise Refusal(
@@ -152,7 +153,7 @@ class _File(io.BufferedReader):
 def _opened(path: Path) -> _File:
     try:
         kind = path.stat().st_mode
-        if not stat.S_ISREG(kind):  # to open another could wait for ever
+        if not stat.S_ISREG(kind):  # opening a pipe could wait for ever
             came = "a directory" if stat.S_ISDIR(kind) else "no regular file"
             raise Refusal(f"{_MUST.format(path)}, but it is {came}. Name a file.")
         return _File(path)
@@ -161,7 +162,7 @@ def _opened(path: Path) -> _File:
 
 
 def _unreadable(path: Path, error: Exception) -> Exception:
-    """What the operating system refuses, as a sentence."""
+    """The message for an error of the operating system."""
     if isinstance(error, FileNotFoundError):
         return Refusal(f"{_MUST.format(path)}, but it does not exist. Check the path.")
     if isinstance(error, PermissionError):
@@ -200,7 +201,7 @@ _FOREIGN = (
 
 
 def _reader(file: _File) -> Callable[[_File, ExitStack], list[Tensor]]:
-    """Who reads a file, told by its content: names are often wrong."""
+    """The reader of a file, chosen by the content, because names are often wrong."""
     start = file.read(64)
     file.seek(0)
     if start.startswith(b"\x93NUMPY"):
@@ -222,7 +223,7 @@ def _reader(file: _File) -> Callable[[_File, ExitStack], list[Tensor]]:
 
 
 class _Header(NamedTuple):
-    """What is said of an array before its values."""
+    """The header of an array."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -234,7 +235,7 @@ class _Header(NamedTuple):
         return math.prod(self.shape) * self.dtype.itemsize
 
     def refuse_shortage(self, available: int) -> None:
-        """Refuse a header that claims more than there is, before memory is asked for."""
+        """Refuse a header that claims more bytes than the file has, before memory is allocated."""
         if self.size > available:
             raise ValueError(
                 f"its header claims {self.size:,} bytes of values, where there are {available:,}"
@@ -242,7 +243,7 @@ class _Header(NamedTuple):
 
 
 def _filled(stream: Any, header: _Header) -> np.ndarray[Any, Any]:
-    """The array whose values come next, in the byte order of the machine."""
+    """The array at the position of the stream, in the byte order of the machine."""
     data = np.empty(header.size, np.uint8)
     for start in range(0, header.size, _PIECE):
         piece = data[start : start + _PIECE]
@@ -274,12 +275,12 @@ def _npy(file: _File, stack: ExitStack) -> list[Tensor]:
     return [Tensor(name, header.shape, _dtype_name(header.dtype), load)]
 
 
-# What NumPy parses of a header at most.
+# Largest header that NumPy parses, in bytes.
 _NPY_HEADER = 10_000
 
 
 def _npy_header(stream: IO[bytes]) -> _Header:
-    """What the header of a .npy says; its length is looked at before it is read."""
+    """The header of a .npy file; its length is checked before it is read."""
     magic = stream.read(8)
     version = magic[6:7]
     if not magic.startswith(b"\x93NUMPY") or version not in (b"\1", b"\2", b"\3"):
@@ -304,9 +305,9 @@ def _dtype_name(dtype: np.dtype[Any]) -> str:
     return "structured" if dtype.names else dtype.type.__name__.removesuffix("_")
 
 
-# What NumPy writes; other methods can unpack a few bytes to gigabytes at a stroke.
+# The methods that NumPy writes. Other methods can unpack a few bytes to gigabytes in one step.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_DEFLATED = 1032  # bytes that one can stand for
+_DEFLATED = 1032  # largest ratio of unpacked to packed bytes
 
 
 def _npz(file: _File, stack: ExitStack) -> list[Tensor]:
@@ -349,25 +350,25 @@ def _member_values(
     file: _File, archive: zipfile.ZipFile, member: zipfile.ZipInfo
 ) -> np.ndarray[Any, Any]:
     name = member.filename.removesuffix(".npy")
-    # By its record, not its name, which two members may share.
+    # Opened by its record, not by its name, because two members may have one name.
     with file.reading(name), archive.open(member) as stream:
         header = _npy_header(stream)
         stored = member.compress_type == zipfile.ZIP_STORED
         header.refuse_shortage(member.compress_size * (1 if stored else _DEFLATED))
         array = _filled(stream, header)
-        stream.read(1)  # at the end the checksum is looked at
+        stream.read(1)  # at the end of the stream the checksum is compared
         return array
 
 
-# The rest, such as F8_E4M3, keep their names.
+# Other dtypes, such as F8_E4M3, keep their names.
 _SAFETENSORS_DTYPES = {"BOOL": "bool", "BF16": "bfloat16"} | {
     f"{kind[0].upper()}{bits}": f"{kind}{bits}"
     for kind in ("float", "complex", "int", "uint")
     for bits in (8, 16, 32, 64)
 }
 
-# An entry of the header: a name, and an object without objects in it. One at a time is parsed, as
-# what the whole could be made of takes up to thirty times its bytes.
+# An entry of the header: a name, and an object without nested objects. Entries are parsed one at a
+# time, because the parsed header may take thirty times the bytes of its text.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
 _ENTRY = re.compile(
     rb"\s*+(%b)\s*+:\s*+(\{(?:[^{}\"]++|%b)*+\})\s*+([,}])" % (_STRING, _STRING), re.DOTALL
@@ -383,7 +384,7 @@ def _safetensors(file: _File, stack: ExitStack) -> list[Tensor]:
     tensors: dict[str, tuple[int, int, Tensor]] = {}
     for name, entry in _safetensors_entries(file.read(length)):
         if name == "__metadata__":
-            "".join([*entry, *entry.values()]).encode()  # which refuses what is no text
+            "".join([*entry, *entry.values()]).encode()  # raises for values that are not text
             file.metadata = entry
         else:
             first, last = entry["data_offsets"]
@@ -400,7 +401,7 @@ def _safetensors(file: _File, stack: ExitStack) -> list[Tensor]:
 
 
 def _safetensors_entries(header: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What the header says of one tensor after another."""
+    """The names and the entries of the header, one after another."""
     if header.strip() == b"{}":
         return
     end, more = 1, header.startswith(b"{")
@@ -411,7 +412,7 @@ def _safetensors_entries(header: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
         name = json.loads(entry[1])
         if len(entry[2]) > (_METADATA_BYTES if name == "__metadata__" else _ENTRY_BYTES):
             raise ValueError(f"its header says {len(entry[2]):,} bytes of {called(name)}")
-        name.encode()  # half of a surrogate pair is no text
+        name.encode()  # raises for a lone surrogate
         yield name, json.loads(entry[2])
         end, more = entry.end(), entry[3] == b","
     if more or header[end:].strip():
@@ -424,7 +425,7 @@ def _safetensors_tensor(
     shape, dtype = tuple(entry["shape"]), entry["dtype"]
     if not isinstance(dtype, str) or not all(type(n) is int and n >= 0 for n in shape):
         raise ValueError(f"its header says of {called(name)} {entry}")
-    # The same text for the same dtype, of which there are few.
+    # Equal dtypes share one string.
     dtype = sys.intern(_SAFETENSORS_DTYPES.get(dtype, dtype))
     load = partial(_safetensors_values, file, name, shape, dtype, start)
     if dtype in _FLOATS and size != math.prod(shape) * np.dtype(dtype).itemsize:
@@ -444,16 +445,16 @@ def _safetensors_values(
 
 
 class Format(NamedTuple):
-    """How to write contiguous arrays by their names, and what cannot be written."""
+    """A format of files: how to write contiguous arrays by their names, and its limits."""
 
     write: Callable[..., object]
-    lacks: tuple[str, ...]
-    metadata: bool  # whether there is a place for it, as the third argument of `write`
+    lacks: tuple[str, ...]  # dtypes
+    metadata: bool  # whether the format has metadata, the third argument of `write`
     longest: int  # bytes of a name
     null: bool  # whether a name may have a null character
 
     def refuses_name(self, name: str) -> str | None:
-        """Why no tensor can be called so, if so."""
+        """Why a tensor cannot have this name; None if it can."""
         try:
             length = len(name.encode())
         except UnicodeEncodeError:
@@ -466,7 +467,7 @@ class Format(NamedTuple):
 def _write_safetensors(
     stream: IO[bytes], arrays: dict[str, Any], metadata: dict[str, str] | None = None
 ) -> None:
-    # Its `save_file` would write another file, which only its owner may read, and rename that.
+    # `save_file` would write another file, which only its owner may read, and rename it.
     stream.write(save(arrays, metadata=metadata))
 
 
@@ -474,7 +475,7 @@ def _write_npz(stream: IO[bytes], arrays: dict[str, Any]) -> None:
     np.savez(stream, **arrays)
 
 
-# By what a file is called.
+# The formats by the suffix of the file.
 FORMATS = {
     ".safetensors": Format(
         _write_safetensors, lacks=("complex128",), metadata=True, longest=DIRECTORY, null=True
@@ -489,12 +490,13 @@ FORMATS = {
 }
 
 
-# Its dtype, two sizes of ten digits and two offsets of fifteen; a .npz has a record of 78 bytes.
+# Bytes of an entry without its name: a dtype, two sizes of ten digits and two offsets of fifteen.
+# A .npz has a record of 78 bytes.
 _ENTRY_OF_A_MATRIX = 110
 
 
 def listed_in(names: Sequence[str]) -> int:
-    """Bytes that a file takes at most to list matrices of these `names`."""
+    """Upper bound on the bytes that a file takes to list matrices of these `names`."""
     return sum(len(json.dumps(name)) + _ENTRY_OF_A_MATRIX for name in names)
 
 
@@ -503,7 +505,7 @@ def holds(
     arrays: Mapping[str, np.ndarray[Any, Any]],
     metadata: Mapping[str, str] | None = None,
 ) -> bool:
-    """Whether a file can be read and has these arrays, bit for bit, and no others."""
+    """Whether a file is readable and has exactly these arrays, bit for bit, and this metadata."""
     try:
         with tensors_in(path) as tensors:
             names = sorted(tensor.name for tensor in tensors)

@@ -1,4 +1,4 @@
-"""A file that appears, or is replaced, all at once."""
+"""A file that is created or replaced atomically."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from eckart.cli.refusal import Refusal, Stopped
 
 try:
     import fcntl
-except ImportError:  # on Windows, which lets nobody delete a file that somebody has open
+except ImportError:  # on Windows, where a file that is open cannot be deleted
     fcntl = None  # type: ignore[assignment]
 
-# What asks a program to end; Control-C raises KeyboardInterrupt already.
+# Signals that ask a program to end. Control-C raises KeyboardInterrupt already.
 _ENDS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
 def replacing(path: Path, option: str, suffixes: Sequence[str]) -> Iterator[IO[bytes]]:
-    """A stream to a file that takes the place of `path` when the context ends well.
+    """A stream to a file that replaces `path` if the context ends without an exception.
 
-    What cannot be written is refused on entering, in the name of the `option` that asked for it.
+    A path that cannot be written is refused on entering. The message names the `option`.
     """
 
     def refusal(why: str) -> Refusal:
@@ -40,12 +40,12 @@ def replacing(path: Path, option: str, suffixes: Sequence[str]) -> Iterator[IO[b
     try:
         path = Path(os.path.realpath(path, strict=False))
         if path.suffix.lower() not in suffixes:
-            raise refusal("it is not called so")
+            raise refusal("it has another suffix")
         if not path.parent.is_dir():
-            raise refusal(f"{path.parent} is no directory")
+            raise refusal(f"{path.parent} is not a directory")
         if os.path.lexists(path) and not (path.is_file() and os.access(path, os.W_OK)):
-            raise refusal("what is there is no file that you may replace")
-        # Beside the file, because only within one file system is a replacement atomic.
+            raise refusal("it exists and is not a file that you may replace")
+        # In the same directory, because a replacement is atomic only within one file system.
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
         with _stopping():
@@ -56,7 +56,7 @@ def replacing(path: Path, option: str, suffixes: Sequence[str]) -> Iterator[IO[b
                     stream.flush()
                     if mode is not None:
                         part.chmod(mode)
-                    # A machine that goes down could keep the new name and lose what it names.
+                    # After a crash of the machine the new name could exist without its contents.
                     os.fsync(stream.fileno())
                 part.replace(path)
             finally:
@@ -66,14 +66,14 @@ def replacing(path: Path, option: str, suffixes: Sequence[str]) -> Iterator[IO[b
 
 
 def _created(part: Path, mode: int) -> IO[bytes]:
-    """A new file, locked as long as somebody writes to it."""
-    stream = open(part, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115  by who asks
+    """A new file, locked while it is open."""
+    stream = open(part, "xb", opener=partial(os.open, mode=mode))  # noqa: SIM115  the caller closes it
     _locked(stream.fileno())
     return stream
 
 
 def _locked(file: int) -> bool:
-    """Lock an open file, unless another process has."""
+    """Lock an open file; False if another process has locked it."""
     if fcntl is not None:
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -82,7 +82,7 @@ def _locked(file: int) -> bool:
 
 
 def _clear_leftovers(path: Path) -> None:
-    """Delete what runs that were killed have left of `path`; what is still written is locked."""
+    """Delete partial files of `path` from killed runs; the files of other runs are locked."""
     leftover = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.part")
     for part in path.parent.iterdir():
         if leftover.fullmatch(part.name) and part.is_file() and not part.is_symlink():
@@ -93,11 +93,11 @@ def _clear_leftovers(path: Path) -> None:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Let the signals that ask to end raise, so that what is left behind can be cleared."""
+    """Let the signals that end a program raise `Stopped`, so that temporary files are deleted."""
 
     def stop(number: int, frame: Any) -> None:
         for end in _ENDS:
-            signal.signal(end, signal.SIG_IGN)  # once is enough
+            signal.signal(end, signal.SIG_IGN)  # only the first signal counts
         raise Stopped(number)
 
     before = {end: signal.getsignal(end) for end in _ENDS}

@@ -1,4 +1,4 @@
-"""The picture of the spectra."""
+"""The plot of the spectra."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eckart.cli.text import elided, printable
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Of more matrices in a panel only the first and the last are in its legend.
+# A panel with more matrices has only the first and the last in its legend.
 _LISTED = 8
 
 Draw: TypeAlias = Callable[[Sequence[Facts]], None]
@@ -28,9 +28,9 @@ Draw: TypeAlias = Callable[[Sequence[Facts]], None]
 
 @contextmanager
 def drawing(path: Path) -> Iterator[Draw]:
-    """A function that draws into `path`; what cannot be written is refused on entering.
+    """A function that draws into `path`; a path that cannot be written is refused on entering.
 
-    The file appears, or is replaced, all at once when the context ends well.
+    The file is created or replaced atomically if the context ends without an exception.
     """
     if find_spec("matplotlib") is None:
         raise Refusal(
@@ -42,7 +42,7 @@ def drawing(path: Path) -> Iterator[Draw]:
 
 
 def _draw(found: Sequence[Facts], stream: IO[bytes]) -> None:
-    """A panel for each kind of matrix, a curve for each matrix: forty in one panel tell nothing."""
+    """A panel for each kind of matrix, with a curve for each matrix."""
     from matplotlib.figure import Figure
 
     kinds: dict[str, list[Facts]] = {}
@@ -60,18 +60,18 @@ def _draw(found: Sequence[Facts], stream: IO[bytes]) -> None:
     title = "Singular values S[j] / S[0]; a dot marks a numerical rank that is not full"
     figure.suptitle(title, fontsize=9)
     figure.supxlabel("j", fontsize=9)
-    # A picture higher than 2**16 pixels cannot be drawn; long before that nobody looks at it.
+    # A picture higher than 2**16 pixels cannot be drawn.
     figure.savefig(stream, format="png", dpi=min(150, 2**14 / height))
 
 
 def _drawn(facts: Facts) -> Array:
-    """The singular values to draw; what is smaller still is zero in every format."""
+    """The singular values to draw; smaller ones are zero in every format."""
     S = np.zeros(0) if facts.S is None else facts.S
     return S[S > 2.0**-60 * S[:1]]
 
 
 def _panel(panel: Axes, kind: str, members: Sequence[Facts]) -> None:
-    """The matrices whose names differ only in their numbers, dark to light in their order."""
+    """Draw matrices whose names differ only in their numbers, in order from dark to light."""
     from matplotlib import colormaps
     from matplotlib.ticker import MaxNLocator
 

@@ -1,4 +1,4 @@
-"""A progress bar for those who wait at a terminal."""
+"""A progress bar for a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOMENT = 1.0  # seconds
 
 
 def tracked(tensors: Sequence[Tensor]) -> Generator[Tensor]:
-    """`tensors` one by one, with a bar on stderr once they take longer than a moment."""
+    """`tensors` one by one, with a bar on stderr if they take more than a second."""
     console = Console(stderr=True)
     if not console.is_terminal or console.is_dumb_terminal:
         yield from tensors
@@ -29,7 +29,7 @@ def tracked(tensors: Sequence[Tensor]) -> Generator[Tensor]:
         transient=True,
     )
     task = bar.add_task("", total=sum(map(_cost, tensors)))
-    # The first matrix may be the slow one, so the bar cannot wait for a step to appear.
+    # The first matrix may take long, so the bar appears by a timer, not after a step.
     timer = Timer(_MOMENT, bar.start)
     timer.start()
     try:
@@ -44,6 +44,6 @@ def tracked(tensors: Sequence[Tensor]) -> Generator[Tensor]:
 
 
 def _cost(tensor: Tensor) -> int:
-    """Multiplications of a decomposition, up to a factor."""
+    """Number of multiplications of a decomposition, up to a factor."""
     m, n = tensor.matrix_shape
     return m * n * min(m, n)

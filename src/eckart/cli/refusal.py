@@ -1,4 +1,4 @@
-"""How the command ends when it does not end well: a sentence on stderr, and an exit code."""
+"""Errors of the command: a message on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from eckart.cli.text import printable
 
 UNFIT, REFUSED, UNPRINTED = 1, 2, 3
 
-# A shell's code for a program that a signal has ended; `eckart.cli.main` makes it true.
+# A shell's code for a program that a signal has ended. `eckart.cli.main` then raises the signal.
 BY_SIGNAL = 128
 
 
 class Refusal(click.ClickException):
-    """What must be, what came, what to do."""
+    """An error message: the rule, the value that came, and what to do."""
 
     exit_code = REFUSED
 
 
 class Stopped(BaseException):
-    """A signal that asks to end, once what must not be left behind is cleared."""
+    """A signal that ends the program after temporary files are deleted."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 def say(sentence: str) -> None:
-    """Print a sentence on stderr: the one place that makes all of it printable."""
-    with suppress(OSError):  # there is nobody left to tell
+    """Print a message on stderr, with unprintable characters escaped."""
+    with suppress(OSError):  # stderr cannot be written
         click.echo(printable(sentence), err=True)
 
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Whatever stops a command ends it with a sentence and an exit code."""
+    """Turn every exception that ends a command into a message and an exit code."""
     try:
         yield
     except KeyboardInterrupt:
@@ -46,13 +46,13 @@ def ending() -> Iterator[None]:
         raise SystemExit(BY_SIGNAL + stopped.number) from None
     except MemoryError:
         say(
-            "Error: one matrix at a time must fit in memory, several times over, but one did not. "
-            "Choose smaller ones with `--name`."
+            "Error: several copies of one matrix must fit in memory, but they did not. "
+            "Choose smaller matrices with `--name`."
         )
         raise SystemExit(REFUSED) from None
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
-            for line in error.ctx.get_usage().splitlines():  # as many as the terminal needs
+            for line in error.ctx.get_usage().splitlines():  # wrapped for the terminal
                 say(line)
             say(f"Try '{error.ctx.command_path} --help' for help.")
         say(f"Error: {error.format_message()}")
@@ -61,14 +61,14 @@ def ending() -> Iterator[None]:
 
 @contextmanager
 def printing(written: str = "") -> Iterator[None]:
-    """A failure to print on stdout ends the command; `written` says what is there all the same."""
+    """End the command if stdout cannot be written; `written` names the files that exist anyway."""
     try:
         yield
     except BrokenPipeError:
         raise SystemExit(BY_SIGNAL + getattr(signal, "SIGPIPE", 13)) from None
     except OSError as error:
         say(
-            f"Error: standard output must take what was found, but it does not: {error.strerror}. "
-            f"{written}Direct it elsewhere."
+            f"Error: standard output must be writable, but it is not: {error.strerror}. "
+            f"{written}Redirect it to another place."
         )
         raise SystemExit(UNPRINTED) from None

@@ -1,4 +1,4 @@
-"""What there is to know about one matrix, all of it from one computation of its singular values."""
+"""The facts about a matrix, from one computation of its singular values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HALVES = ("float16", "bfloat16")
 
 
 class Unfit(NamedTuple):
-    """Why the library refuses a matrix: two words for a table, and its sentence."""
+    """Why the library refuses a matrix: some words for a table, and the message."""
 
     words: str
     sentence: str
@@ -33,7 +33,7 @@ class Unfit(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """A tensor, and why nothing could be computed of its matrix, if so."""
+    """A tensor, and why its matrix was refused; None if it was not."""
 
     tensor: Tensor
     unfit: Unfit | None = None
@@ -45,7 +45,7 @@ AnyResult = TypeVar("AnyResult", bound=Result)
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A rank to truncate at, the relative Frobenius error, the share of the parameters saved."""
+    """A rank, the relative Frobenius error at this rank, and the share of parameters saved."""
 
     rank: int
     error: float
@@ -54,7 +54,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the singular values say; `truncated` only where a rule for it was given."""
+    """Facts from the singular values; `truncated` is None without a rule."""
 
     rank: int
     stable_rank: float
@@ -65,7 +65,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts(Result):
-    """What there is to know about a matrix; the break-even rank is of its shape alone."""
+    """The facts about a matrix; the break-even rank depends only on the shape."""
 
     break_even_rank: int
     S: Array | None = None  # only to draw
@@ -75,13 +75,13 @@ class Facts(Result):
 def facts(
     tensor: Tensor, A: Array, *, rank: int | None = None, error: float | None = None
 ) -> Facts:
-    """Measure `A`, the values of `tensor`; `rank` and `error` are the rules of a `Cut`."""
+    """Measure `A`, the entries of `tensor`; `rank` and `error` are the rules of `truncated`."""
     (found,) = _facts_of_stack([tensor], A.reshape(tensor.matrix_shape), rank, error, True)
     return found
 
 
-# Entries of a matrix that is measured together with others of its shape, and of all that wait,
-# where an array counts for some entries more.
+# Entries up to which a matrix is measured in a stack with others of its shape, entries of all
+# waiting matrices, and additional entries for which each array counts.
 _SMALL, _WAITING, _ARRAY = 2**14, 2**22, 2**7
 
 
@@ -92,7 +92,7 @@ def all_facts(
     error: float | None = None,
     spectra: bool = True,
 ) -> list[Facts]:
-    """Measure `tensors` in their order; small ones of one shape and dtype cost one call a stack."""
+    """Measure `tensors` in their order; small ones of one shape and dtype together, as a stack."""
     found: dict[int, Facts] = {}
     waiting: dict[Any, list[tuple[int, Tensor, Array]]] = {}
 
@@ -101,7 +101,7 @@ def all_facts(
             numbers, members, arrays = zip(*group, strict=True)
             results = None
             if len(members) > 1:
-                with suppress(ValueError, ArithmeticError):  # one of them is out of range: which?
+                with suppress(ValueError, ArithmeticError):  # then measure them one by one
                     results = _facts_of_stack(members, np.stack(arrays), rank, error, spectra)
             if results is None:
                 results = [
@@ -130,7 +130,7 @@ def all_facts(
 def _facts_of_stack(
     tensors: Sequence[Tensor], A: Array, rank: int | None, error: float | None, spectra: bool
 ) -> list[Facts]:
-    """The facts of matrices of one shape; of several in a stack a refusal is raised."""
+    """The facts about matrices of one shape; a refusal of a stack of several is raised."""
     shape, dtype = tensors[0].matrix_shape, tensors[0].dtype
     break_even_rank = eckart.break_even_rank(shape)
     if dtype in _HALVES:
@@ -172,46 +172,46 @@ def _facts_of_stack(
 
 @contextmanager
 def fitting(tensor: Tensor) -> Iterator[None]:
-    """Name the tensor that does not fit in memory."""
+    """Name the tensor if memory does not suffice."""
     try:
         yield
     except MemoryError:
         raise Refusal(
             f"{called(tensor.name)} of shape {shape_text(tensor.shape)} and dtype {tensor.dtype} "
-            "must fit in memory, several times over, but it did not. "
-            "Choose smaller ones with `--name`."
+            "must fit in memory, several times, but it did not. "
+            "Choose smaller tensors with `--name`."
         ) from None
 
 
 def attempted(A: Array, compute: Callable[[Array], Value]) -> Value | Unfit:
-    """What `compute` makes of `A`, or why the library refuses it."""
+    """``compute(A)``, or why the library refuses `A`."""
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # the refusal that follows says it
+        with np.errstate(over="ignore", invalid="ignore"):  # the library refuses such values
             return compute(A)
     except (ValueError, ArithmeticError) as refusal:
         return Unfit("out of range" if np.isfinite(A).all() else "NaN or Inf", str(refusal))
 
 
 def limited(rank: int | None, shape: tuple[int, int]) -> int | None:
-    """`rank`, or the largest there is: one serves matrices of many shapes."""
+    """`rank`, or the full rank of a smaller matrix."""
     return None if rank is None else min(rank, *shape)
 
 
 def saved(shape: tuple[int, int], rank: int) -> float:
-    """Share of the parameters that two factors save; negative where they store more."""
+    """Share of the parameters that two factors save; negative if they store more."""
     m, n = shape
     return 1 - rank * (m + n) / (m * n) if m * n else 0.0
 
 
 def as_json(found: Sequence[Facts]) -> Iterator[str]:
-    """The facts of each matrix, for machines, line by line."""
+    """The lines of the JSON output: the facts about each matrix."""
     return listed(found, _values)
 
 
 def listed(
     results: Sequence[AnyResult], values: Callable[[AnyResult], dict[str, Any]]
 ) -> Iterator[str]:
-    """A list with an object a matrix, numbers at full precision, null where there is none."""
+    """A JSON list with an object for each matrix, with null in place of missing numbers."""
     yield "["
     for i, result in enumerate(results):
         entry = {

@@ -1,4 +1,4 @@
-"""The table for people."""
+"""The table of the results on a terminal."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from eckart.cli.factors import Factored
 from eckart.cli.report import AnyResult, Facts, Result, saved
 from eckart.cli.text import bold, cells, folded, longest_word, printable, shape_text
 
-# Columns of a name that is folded beside its numbers, at the least.
+# Least number of columns for a name that is folded beside its numbers.
 _SHORTEST_NAME = 16
 
-# Of a file or a pipe, which has no width to fold to.
+# Width of a file or a pipe.
 _UNLIMITED = 2**62
 
-# Columns that a terminal too narrow for all of them goes without, the first ones first.
+# Columns that are left out on a narrow terminal, in this order.
 _DISPENSABLE = (
     *("rank\n95 %", "saved\n90 %", "effect.\nrank", "stable\nrank", "break\neven"),
     *("saved\n99 %", "rank\n90 %", "rank\n99 %", "cut to\nrank", "with\nerror", "saved", "error"),
@@ -43,11 +43,11 @@ def _page(
     notes: Iterable[str],
     width: int | None,
 ) -> Iterator[str]:
-    """The lines of a table and its notes, for the terminal or for one of `width` columns."""
+    """The lines of a table and its notes, for `width` columns or for the terminal."""
     if width is None:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
 
-    def rows() -> Iterator[tuple[str, Cells]]:  # twice, as there may be very many
+    def rows() -> Iterator[tuple[str, Cells]]:  # computed twice, not stored: there may be many
         return ((printable(each.tensor.name), _cells(each) | of(each)) for each in results)
 
     longest: Cells = {}
@@ -59,7 +59,7 @@ def _page(
         longest_part = max(longest_part, longest_word(name))
         for title, cell in row.items():
             widths[title] = max(widths.get(title, 0), cells(cell))
-    # The reason why a matrix was refused is the last column.
+    # The last column is the reason of a refusal.
     columns = {title: _Column(title, widths[title]) for title in [*longest, *widths]}
     room = width - _width(columns)
     notes = [*notes, *_shape_notes(results)]
@@ -79,7 +79,7 @@ def _page(
     if notes:
         yield ""
     for note in notes:
-        # Where the terminal breaks a line, it cuts words and numbers.
+        # The terminal would break lines within words and numbers.
         yield from (
             [note]
             if cells(note) <= width
@@ -88,7 +88,7 @@ def _page(
 
 
 class _Column:
-    """The lines of a title, and the columns that it and the cells under it take."""
+    """The lines of a title, and the width of the title and the cells below."""
 
     def __init__(self, title: str, width: int) -> None:
         self.title = title.split("\n")
@@ -102,7 +102,7 @@ Columns: TypeAlias = dict[str, _Column]
 
 
 def _width(columns: Columns) -> int:
-    """Of columns, each with the two blanks before it."""
+    """Width of columns, each with two blanks before it."""
     return sum(column.width + 2 for column in columns.values())
 
 
@@ -111,7 +111,7 @@ def _line(row: Cells, columns: Columns) -> str:
 
 
 def _titles(corner: str, start: int, columns: Columns) -> Iterator[str]:
-    """The titles, the last line of each right above the rule; before them `corner`."""
+    """The titles after `corner`, with the last line of each right above the rule."""
     height = max(len(column.title) for column in columns.values())
     for i in range(height, 0, -1):
         line = (corner if i == 1 else "").ljust(start)
@@ -123,7 +123,7 @@ def _titles(corner: str, start: int, columns: Columns) -> Iterator[str]:
 
 
 def _beside(rows: Iterable[tuple[str, Cells]], columns: Columns, start: int) -> Iterator[str]:
-    """A matrix a line, its name, folded to `start` columns, before its numbers."""
+    """One line for each matrix: the name, folded to `start` columns, and the numbers."""
     yield from _titles("tensor", start, columns)
     yield "─" * (start + _width(columns))
     for name, row in rows:
@@ -132,14 +132,14 @@ def _beside(rows: Iterable[tuple[str, Cells]], columns: Columns, start: int) -> 
         yield from (line.rstrip() for line in rest)
 
 
-# What a narrow terminal shows beside the name, above the numbers.
+# Columns that a narrow terminal shows beside the name, above the numbers.
 _OF_THE_TENSOR = ("shape", "dtype", "refused")
 
 
 def _below(
     rows: Iterable[tuple[str, Cells]], above: list[str], columns: Columns, width: int, rule: int
 ) -> Iterator[str]:
-    """A matrix a paragraph: its name, its shape and its dtype, and below them the numbers."""
+    """One paragraph for each matrix: the name, the shape and the dtype, and below the numbers."""
     yield from map(bold, textwrap.wrap(", ".join(["tensor", *above]), width))
     if columns:
         yield from _titles("", 0, columns)
@@ -158,7 +158,7 @@ def _below(
 
 
 def _cells(result: Result) -> Cells:
-    """What is known of any matrix."""
+    """The cells that every matrix has."""
     cells = {"shape": shape_text(result.tensor.shape), "dtype": result.tensor.dtype}
     return cells if result.unfit is None else cells | {"refused": result.unfit.words}
 
@@ -196,19 +196,19 @@ def _saved(share: float) -> str:
 
 
 def _notes(found: Sequence[Facts]) -> Iterator[str]:
-    """What the titles leave out."""
+    """Notes that explain the titles."""
     if any(facts.measured for facts in found):
         yield "Rank 90 %: the smallest that keeps 90 % of the sum of squared singular values."
         yield "Saved 90 %: the share of the parameters that two factors of that rank save, –"
         yield "where they save none. Break-even: the largest rank that saves any."
     if any(facts.measured and facts.measured.truncated for facts in found):
-        yield "Cut to: the rank asked for and its relative Frobenius error."
+        yield "Cut to: the rank of --rank or --error and its relative Frobenius error."
 
 
 def _factors_notes(made: Sequence[Factored]) -> Iterator[str]:
-    """What the titles leave out, and the sums."""
-    yield "Saved: the share of the parameters that the two factors save, – where they save none."
-    yield "Error: relative Frobenius error of the factors, measured as they were read back."
+    """Notes that explain the titles, and the sums."""
+    yield "Saved: the share of the parameters that the two factors save, – if they save none."
+    yield "Error: relative Frobenius error of the factors that were read back from the file."
     kept = [each.factors for each in made if each.factors is not None]
     size, dense_size = sum(each.size for each in kept), sum(each.dense_size for each in kept)
     yield f"Together the factors store {size:,} numbers in place of {dense_size:,}."

@@ -1,4 +1,4 @@
-"""Names and shapes as they are printed."""
+"""Names and shapes in print."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 import sys
 from collections.abc import Iterator
 
-# Where a name may be folded, the best places first; at last anywhere.
+# Words of a name, after which it may be folded: the best places first, at last any character.
 _JOINTS = (r"[^./]*[./]*", r"[^\s_:-]*[\s_:-]*", r".")
 
 
 def printable(text: str) -> str:
-    """`text` on one line, with all that could drive a terminal escaped."""
+    """`text` on one line, with control characters escaped."""
     if text.isprintable():
         return text
     return "".join(
@@ -21,13 +21,13 @@ def printable(text: str) -> str:
 
 
 def bold(words: str) -> str:
-    """`words` in bold on standard output, if that is a terminal that can and may."""
+    """`words` in bold if standard output is a terminal with styles that are not disabled."""
     plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR")
     return words if plain or os.environ.get("TERM") == "dumb" else f"\x1b[1m{words}\x1b[0m"
 
 
 def elided(name: str, width: int) -> str:
-    """`name` in at most `width` characters; the middle goes, as both ends tell layers apart."""
+    """`name` in at most `width` characters, without its middle: both ends distinguish layers."""
     if len(name) <= width:
         return name
     tail = (width - 1) // 2
@@ -35,7 +35,7 @@ def elided(name: str, width: int) -> str:
 
 
 def called(name: str) -> str:
-    """The `name` of a tensor in a sentence, which a long one would fill."""
+    """The `name` of a tensor in a message, shortened if it is long."""
     return f"'{elided(name, 200)}'"
 
 
@@ -49,7 +49,7 @@ def cells(text: str) -> int:
 
 
 def folded(name: str, width: int) -> list[str]:
-    """The lines of a `name` in `width` columns, whose words stay whole if they fit one."""
+    """The lines of a `name` in `width` columns; words that fit a line stay whole."""
     lines = [""]
     for word in _words(name, width):
         if cells(lines[-1] + word) > width and lines[-1]:
@@ -72,6 +72,6 @@ def _words(text: str, width: int, level: int = 0) -> Iterator[str]:
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
-    """``64×147``, or ``64×(3·7·7)`` for a tensor that is taken as a matrix."""
+    """``64×147``, or ``64×(3·7·7)`` for a tensor of more than two axes."""
     first, *rest = map(str, shape)
     return f"{first}×{rest[0]}" if len(rest) == 1 else f"{first}×({'·'.join(rest)})"
