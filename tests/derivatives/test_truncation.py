@@ -58,6 +58,7 @@ def truncations(r, method="auto"):
     return {"triplets": by_triplets, **{split: by_factors(split) for split in SPLITS}}
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_of_the_truncation_is_its_closed_form(backend, dtype, name, shape):
