@@ -20,9 +20,9 @@ pytest.register_assert_rewrite("compare", "truth", "blocks")
 # the algorithms than NumPy does; what JAX and Dask have of their own, the other folders are about.
 FOLDERS = {"mathematics": ("numpy", "array_api_strict", "torch"), "cli": ("numpy",)}
 
-# JAX compiles each function for each shape and dtype. So two of its settings share the tests: the one
-# runs every folder in complex double precision, the other `portable` in real single precision; only
-# what has the mark `precision` runs in every dtype on both.
+# JAX compiles each function for each shape and dtype. So two of its settings share the tests: one
+# runs every folder in complex double precision, the other `portable` in real single precision. What
+# has the mark `precision` runs in every dtype on both.
 SHARED = {"jax": "complex128", "jax32": "float32"}
 
 VALUE, PAIR = 1, 2  # what is to be among the cases of a test that run: see `covering`
