@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from eckart import _refusals
-from eckart._algorithms.choice import choice, prefers_gram
-from eckart._algorithms.gram import gram, gram_values
-from eckart._algorithms.krylov import krylov
+from eckart._algorithms.gram import gram_values
+from eckart._algorithms.methods import METHODS, choice, prefers_gram
 from eckart._algorithms.rules import Rules, count
 from eckart._algorithms.rules import checked as checked_rules
 from eckart._algorithms.triplets import Triplets, oriented
@@ -42,16 +40,6 @@ from eckart._derivative.truncation import Kept, Known, Parts
 from eckart._matrices import Matrix, as_matrix, of_parts
 from eckart._matrices.factors import SVD, Factors, LowRank
 from eckart._matrices.operator import Operator
-
-
-class Method(NamedTuple):
-    """A method: a function that returns triplets, or None if the full SVD is better."""
-
-    triplets: Callable[..., Triplets | None]
-    needs: str  # "products" or "entries"
-
-
-METHODS = {"gram": Method(gram, "entries"), "krylov": Method(krylov, "products")}
 
 
 @public

@@ -11,10 +11,10 @@ import pytest
 import eckart
 import zoo
 from compare import EPS, assert_within
+from eckart._algorithms.methods import METHODS, Method
 from eckart._algorithms.triplets import Triplets
 from eckart._arrays.namespace import working
 from eckart._matrices import as_matrix
-from eckart._truncation import METHODS, Method
 
 SHAPE, RANK = (9, 6), 2
 VALUES = np.asarray([4.0, 2.0, 1.0, 0.5, 0.0, 0.0])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from eckart._algorithms.choice import COSTS, choice
+from eckart._algorithms.methods import COSTS, choice
 from eckart._algorithms.rules import Rules
 
 

@@ -5,7 +5,7 @@ import pytest
 
 import eckart
 import zoo
-from eckart._algorithms.choice import choice
+from eckart._algorithms.methods import choice
 from eckart._algorithms.rules import Rules
 from truth import assert_promise_kept, parts, ways
 

@@ -1,4 +1,4 @@
-"""Which method computes a truncated SVD: the cost model and the measurements behind it.
+"""The methods that compute a truncated SVD, and the cost model that chooses one.
 
 The tables have the time of a method divided by the time of the full SVD, on a CPU with two cores,
 with NumPy 2.4 and PyTorch 2.13, for the spectrum ``1 / sqrt(j)``. The Krylov iteration on square
@@ -23,12 +23,25 @@ The Gram matrix on tall float32 matrices, rank 10 (and full rank):
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
-from eckart._algorithms.gram import is_accurate
+from eckart._algorithms.gram import gram, is_accurate
+from eckart._algorithms.krylov import krylov
 from eckart._algorithms.rules import Rules
+from eckart._algorithms.triplets import Triplets
 from eckart._arrays.linalg import stays_in_pieces
 from eckart._arrays.namespace import Array, dtype_name, is_plain, library, pieces
+
+
+class Method(NamedTuple):
+    """A method: a function that returns triplets, or None if the full SVD is better."""
+
+    triplets: Callable[..., Triplets | None]
+    needs: str  # "products" or "entries"
+
+
+METHODS = {"gram": Method(gram, "entries"), "krylov": Method(krylov, "products")}
 
 
 class Cost(NamedTuple):
