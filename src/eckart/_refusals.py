@@ -463,16 +463,6 @@ def tolerance(name: str, value: Any, like: Array, stack: tuple[int, ...]) -> Any
     return value
 
 
-def share(name: str, value: Any) -> None:
-    """Refuse a relative error above one, which a zero matrix has."""
-    largest = value if isinstance(value, float) else namespace(value).max(value)
-    if not _holds(largest <= 1):
-        raise ValueError(
-            f"`{name}` must be at most 1, got {float(largest)}. It is relative to the norm of the "
-            "matrix: 0.1 keeps 99 % of the energy. For a share of the energy, take sqrt(1 - share)."
-        )
-
-
 def accuracy(value: Any, default: float) -> float:
     """The largest residual that the caller accepts."""
     if value is None:

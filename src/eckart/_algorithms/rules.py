@@ -52,8 +52,6 @@ def checked(rules: Rules, like: Array, shape: tuple[int, ...], of: str) -> Rules
             for name, value in zip(Rules._fields[1:], tolerances, strict=True)
         ),
     )
-    if valid.error is not None:
-        _refusals.share("error", valid.error)
     if valid.judge_zero and valid.rtol is None:
         return valid._replace(rtol=default_rtol(format_of(like).eps, *shape[-2:]))
     return valid
