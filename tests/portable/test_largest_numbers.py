@@ -121,7 +121,7 @@ def test_tensors_that_are_no_arrays_are_refused(backend):
     rows = [torch.ones(4, 4), torch.ones(3, 4)]
     factors = eckart.truncated_svd(torch.eye(4), 2)
     odd = {
-        "dense array, got a nested one": torch.nested.nested_tensor(rows),
+        "dense array, got a nested tensor": torch.nested.nested_tensor(rows),
         "plain array, got .*MaskedTensor": torch.masked.masked_tensor(
             torch.ones(4, 4), torch.ones(4, 4, dtype=torch.bool)
         ),

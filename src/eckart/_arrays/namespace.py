@@ -184,8 +184,8 @@ def adjoint(A: Array) -> Array:
 
 
 def transpose(A: Array) -> Array:
-    """Transpose of the last two axes; arrays of Dask have no ``mT``."""
-    return namespace(A).matrix_transpose(A)
+    """Transpose of the last two axes; Dask arrays have no ``mT``."""
+    return namespace(A).matrix_transpose(A) if is_dask(A) else A.mT
 
 
 def native(array: Array) -> Array:
