@@ -361,7 +361,9 @@ def linear(x: Array, factors: Factors | Array | Operator, bias: Array | None = N
     """
     matrix = as_matrix("factors", factors)
     others = {"x": x} if bias is None else {"x": x, "bias": bias}
-    xp = _refusals.arrays(factors=matrix.like, **others)
+    like = factors[0] if isinstance(factors, Factors) else matrix.like
+    _refusals.arrays(factors=like, **others)
+    xp = namespace(x)
     *stack, m, n = matrix.shape
     _refusals.trailing("x", x, "n", n)
     _refusals.stacks("x", x.shape[:-1], "factors", tuple(stack))
