@@ -342,7 +342,7 @@ def _decomposed(A: Matrix, request: Request) -> Triplets:
 
 def _found(A: Matrix, request: Request, method: str) -> Triplets | None:
     """What a method finds; PyTorch traces the method as one operator."""
-    rules, triplets = request.rules, METHODS[method].triplets
+    rules = request.rules
     how: dict[str, Any] = {
         "accuracy": request.accuracy,
         "strict": request.strict,
@@ -352,8 +352,8 @@ def _found(A: Matrix, request: Request, method: str) -> Triplets | None:
     if A.parts and rules.rank is not None and is_torch(A.like) and not has_values(A.like):
         from eckart._algorithms import _torch
 
-        return _torch.traced(method, triplets, A.parts[0], rules, **how)
-    return triplets(A, rules, **how)
+        return _torch.traced(method, A.parts[0], rules, **how)
+    return METHODS[method].triplets(A, rules, **how)
 
 
 def _warn_if_inexact(A: Matrix, found: Triplets, kept: Kept, request: Request) -> None:

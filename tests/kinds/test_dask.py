@@ -113,6 +113,16 @@ def test_each_step_reads_every_chunk_once(dtype):
     assert source.readings == 4
 
 
+@pytest.mark.parametrize("decay", [0.85, 0.7])
+def test_precision_that_squares_need_costs_one_reading(decay):
+    """Single precision is left as soon as its squares are seen not to resolve a wanted value."""
+    S = decay ** np.arange(300.0)
+    array, source = chunked(matrix("float32", S, (1000, 300)), (128, 80))
+    factors = eckart.truncated_svd(array, 30, method="krylov", accuracy=1e-6)
+    assert source.readings <= 4
+    assert_within(factors.S, S[:30], dtype="float32", size=1000)
+
+
 def test_short_side_that_soon_fills_the_space_is_read_twice(dtype):
     """The whole Gram matrix in one reading, ``U`` in another."""
     A = matrix(dtype)

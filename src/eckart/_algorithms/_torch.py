@@ -5,37 +5,32 @@ Neither its compiler nor ``vmap`` can look at values, which a method does all th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from eckart import _refusals
 from eckart._algorithms.goal import is_resolved
+from eckart._algorithms.methods import METHODS
 from eckart._algorithms.rules import Rules
 from eckart._algorithms.triplets import Triplets
 from eckart._arrays.namespace import Array, cast, is_compiled
 from eckart._arrays.spectra import unit
 from eckart._matrices import of_parts
 
-Method: TypeAlias = Callable[..., Triplets | None]
-
-# The methods by their names, as an operator of PyTorch takes no functions.
-_METHODS: dict[str, Method] = {}
-
 
 def traced(
-    name: str, method: Method, A: Array, rules: Rules, *, seed: int, spare: bool, **how: Any
+    method: str, A: Array, rules: Rules, *, seed: int, spare: bool, **how: Any
 ) -> Triplets | None:
     """The triplets of a method for a traced tensor; None if the full SVD is the better way."""
     if rules.error is not None and not is_resolved(A, rules.error):
         return None
     if spare and is_compiled(A):  # its derivative would have a graph for each conjugate gradient
         return None
-    _METHODS[name] = method
     seed = (seed + 2**63) % 2**64 - 2**63  # what a test matrix depends on, in 64 bits
     U, S, Vh, *others, doubtful = torch.ops.eckart.triplets(
-        *(A, name, rules.rank, how["accuracy"], seed, how["strict"], spare)
+        *(A, method, rules.rank, how["accuracy"], seed, how["strict"], spare)
     )
     rest = None
     if rules.error is not None:
@@ -52,17 +47,17 @@ def traced(
     "eckart::triplets",
     mutates_args=(),
     schema=(
-        "(Tensor A, str name, SymInt rank, float accuracy, int seed, bool strict, bool spare)"
+        "(Tensor A, str method, SymInt rank, float accuracy, int seed, bool strict, bool spare)"
         " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     ),
 )
 def _triplets(
-    A: Array, name: str, rank: int, accuracy: float, seed: int, strict: bool, spare: bool
+    A: Array, method: str, rank: int, accuracy: float, seed: int, strict: bool, spare: bool
 ) -> tuple[Array, ...]:
     """As many triplets as the rank, as many more if they are asked for, and what is doubtful."""
     matrix = of_parts((A,))
     how = {"accuracy": accuracy, "seed": seed, "strict": strict, "spare": spare}
-    found = _METHODS[name](matrix, Rules(rank), **how) or Triplets(*matrix.svd(rank))
+    found = METHODS[method].triplets(matrix, Rules(rank), **how) or Triplets(*matrix.svd(rank))
     if found.residual is not None and found.residual > accuracy:
         _refusals.warn_of_residual(found.residual, accuracy)
     others = found.spare or (found.U[..., rank:], found.S[..., rank:], found.Vh[..., rank:, :])
@@ -76,7 +71,9 @@ def _triplets(
 
 
 @_triplets.register_fake
-def _(A: Array, name: str, rank: int, accuracy: float, seed: int, strict: bool, spare: bool) -> Any:
+def _(
+    A: Array, method: str, rank: int, accuracy: float, seed: int, strict: bool, spare: bool
+) -> Any:
     *stack, m, n = A.shape
     real, width = A.real.dtype, rank if spare else 0
     return (

@@ -36,7 +36,7 @@ def is_resolved(A: Array, error: Any) -> bool:
     smallest = _SMALLEST_ERROR * math.sqrt(format_of(A).eps)
     if isinstance(error, float):
         return error >= smallest
-    return concrete_int(namespace(error).all(error >= smallest)) != 0
+    return concrete_int(namespace(error).all(error >= smallest)) == 1
 
 
 def gap(S: Array, each: Array) -> Array:

@@ -24,6 +24,8 @@ class TwoSided:
     columns of the remainder.
     """
 
+    can_widen = False
+
     def __init__(self, operator: Matrix, seed: int) -> None:
         self.operator, self.seed = operator, seed
 

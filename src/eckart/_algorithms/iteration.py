@@ -27,6 +27,10 @@ class Sides(Protocol):
 
     seed: int
 
+    @property
+    def can_widen(self) -> bool:
+        """Whether products can be computed in a wider dtype, if rounding prevents convergence."""
+
     def extended(self, basis: Basis) -> Basis:
         """The basis with one more block."""
 
@@ -114,6 +118,7 @@ def iterated(sides: Sides, basis: Basis, goal: Goal, space: Space) -> State:
         full = (size + b > room) & (verdict.wanted + 3 * b > room) & (size < n)
         given_up = either(verdict.done, False, full | (step > space.patience))
         ended = verdict.done | given_up | (size >= n) | (step >= STEPS)
+        ended = ended | (verdict.blurred & sides.can_widen)
         return State(basis, verdict, step, given_up, either(ended, False, True))
 
     state = State(basis, goal.begun(basis.width, basis.size), *_first(basis.size))

@@ -273,6 +273,11 @@ class _Squared(NamedTuple):
     operator: Matrix
 
     @property
+    def can_widen(self) -> bool:
+        """Whether products can be computed in a wider dtype."""
+        return False
+
+    @property
     def eps(self) -> float:
         """The precision that products are rounded to."""
         return format_of(self.operator.like).eps
@@ -354,8 +359,9 @@ def _in_few_passes(
     )
     sides, space = OneSided(gram, seed), Space(P.shape[-1], None, P.shape[0])
     state = iterated(sides, sides.begun(P, W), goal, space)
-    while state.verdict.blurred and gram.widen():
-        P = sides.completed(state.basis, state.verdict.wanted + P.shape[-1])
+    if state.verdict.blurred and gram.can_widen:
+        gram.widen()
+        P = sides.completed(state.basis, P.shape[-1])
         state = iterated(sides, sides.begun(P, gram.product(P)), goal, space)
     V = sides.completed(state.basis, state.verdict.wanted + _SPARE)
     Q, R = gram.factored(V)

@@ -29,6 +29,10 @@ class Gram(Protocol):
     def eps(self) -> float:
         """Machine epsilon of the products."""
 
+    @property
+    def can_widen(self) -> bool:
+        """Whether products can be computed in a wider dtype."""
+
     def product(self, X: Array) -> Array:
         """``adjoint(A) @ A @ X``, in the dtype of `X`."""
 
@@ -50,6 +54,11 @@ class OneSided:
 
     def __init__(self, gram: Gram, seed: int) -> None:
         self.gram, self.seed = gram, seed
+
+    @property
+    def can_widen(self) -> bool:
+        """Whether products can be computed in a wider dtype."""
+        return self.gram.can_widen
 
     def begun(self, P: Array, W: Array) -> Basis:
         """The basis of orthonormal columns `P`, given their products `W`."""

@@ -70,10 +70,14 @@ class Strips:
         """Machine epsilon of the products."""
         return format_of(np.empty(0, dtype=self.dtype)).eps
 
-    def widen(self) -> bool:
-        """Compute in double precision from now on; False if this is already so."""
-        before, self.dtype = self.dtype, self.wide
-        return bool(before != self.wide)
+    @property
+    def can_widen(self) -> bool:
+        """Whether products can be computed in double precision, and are not yet."""
+        return bool(self.dtype != self.wide)
+
+    def widen(self) -> None:
+        """Compute in double precision from now on."""
+        self.dtype = self.wide
 
     def product(self, X: Array) -> Array:
         """``adjoint(A) @ A @ X``, in one pass over the data."""
