@@ -20,7 +20,6 @@ from eckart._arrays.namespace import (
     is_complex,
     namespace,
     real_dtype,
-    transpose,
     working,
 )
 from eckart._arrays.spectra import length
@@ -373,15 +372,16 @@ def linear(x: Array, factors: Factors | Array | Operator, bias: Array | None = N
         [*(matrix.parts or [working(matrix.like)]), *map(working, arrays)],
         [matrix.dtype, *(array.dtype for array in arrays)],
     )
-    matrix, (x, *shift) = (
-        matrix.astype(computed, "factors", "x"),
-        [cast(working(array), computed) for array in arrays],
-    )
-    if stack:
-        result = matrix.matmul(x[..., None])[..., 0]
-    else:
-        rows = xp.reshape(x, (math.prod(x.shape[:-1]), n))
-        result = xp.reshape(transpose(matrix.matmul(transpose(rows))), (*x.shape[:-1], m))
+    matrix = matrix.astype(computed, "factors", "x")
+    x, *shift = (cast(working(array), computed) for array in arrays)
+    # Axes of `x` before those of the stack become columns.
+    *lead, n = x.shape
+    cut = max(0, len(lead) - len(stack))
+    extra, own = lead[:cut], np.broadcast_shapes(tuple(lead[cut:]), tuple(stack))
+    columns = xp.reshape(xp.broadcast_to(x, (*extra, *own, n)), (math.prod(extra), *own, n))
+    axes = range(len(own) + 2)
+    product = matrix.matmul(xp.permute_dims(columns, (*axes[1:], 0)))
+    result = xp.reshape(xp.permute_dims(product, (axes[-1], *axes[:-1])), (*extra, *own, m))
     if bias is not None:
         _refusals.trailing("bias", bias, "m", m)
         _refusals.stacks("bias", bias.shape[:-1], "x", result.shape[:-1])

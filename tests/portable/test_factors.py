@@ -244,3 +244,22 @@ def test_operators_have_a_transpose_and_an_adjoint(backend, dtype):
         close(backend, each.mH.mT @ backend.asarray(x[:4], dtype), A.conj() @ x[:4], dtype)
     with pytest.raises(TypeError, match=r"an Operator is made by eckart\.operator"):
         eckart.Operator((5, 4), None, None, None)
+
+
+@pytest.mark.needs("operators")
+def test_linear_of_a_stack_of_operators_is_asked_for_the_whole_stack(backend, dtype):
+    """Vectors of any leading axes become columns, as a product with the stack has its shape."""
+    _, W = low_rank(backend, dtype, stack=(3,))
+    array, other = backend.asarray(W, dtype), backend.asarray(np.swapaxes(W.conj(), -1, -2), dtype)
+    met = []
+
+    def matmul(X):
+        met.append(tuple(X.shape[:-1]))
+        return array @ X
+
+    operator = eckart.operator(W.shape, matmul, lambda X: other @ X, like=array)
+    for shape in (3, 5), (5,), (2, 3, 5), (4, 1, 5), (0, 3, 5):
+        x = random(shape, dtype, 3)
+        expected = (W @ x[..., None])[..., 0]
+        close(backend, eckart.linear(backend.asarray(x, dtype), operator), expected, dtype)
+    assert set(met) == {(3, 5)}
